@@ -1,0 +1,1 @@
+"""Cluster membership and dispatch with a Rust core."""

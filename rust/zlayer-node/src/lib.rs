@@ -1,0 +1,1 @@
+//! ACTS: sockets, TLS, sessions, clock; the worker session client.

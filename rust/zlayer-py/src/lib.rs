@@ -1,0 +1,1 @@
+//! EXPOSES: the one crate that names pyo3; converts, never decides.

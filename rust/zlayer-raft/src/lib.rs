@@ -1,0 +1,1 @@
+//! AGREES: proposes commands, makes them durable, applies them in order.

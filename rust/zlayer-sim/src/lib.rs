@@ -1,0 +1,1 @@
+//! PRETENDS: seeded worlds that drive the core and check its invariants.

@@ -1,0 +1,1 @@
+//! REMEMBERS: the durable log, behind a file-system trait. Knows no consensus.
