@@ -43,7 +43,7 @@ class ZLayerError(Exception):
 
 
 class ConfigError(ZLayerError, ValueError):
-    """A configuration that can't be used. `problems` holds one line for each thing that is wrong."""
+    """A configuration that can't be used. `problems` holds a line for each thing that is wrong."""
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -59,7 +59,10 @@ class IdentityError(ZLayerError):
 
 
 class EnrollmentError(ZLayerError):
-    """Enrolment or renewal failed. `code` is the gRPC status name; `retryable` says whether to try again."""
+    """Enrolment or renewal failed.
+
+    `code` is the gRPC status name; `retryable` says whether to try again.
+    """
 
     def __init__(self, message: str, *, code: str = "UNKNOWN", retryable: bool = False) -> None:
         super().__init__(message)
@@ -160,7 +163,7 @@ class CoreStopped(CoreError):
 
 
 class ForkedProcess(ZLayerError):
-    """A handle was used in a forked child; threads do not survive a fork. Create it after the fork."""
+    """A handle was used in a forked child, where its threads do not exist. Create it there."""
 
 
 class LoadError(ZLayerError):
@@ -168,7 +171,10 @@ class LoadError(ZLayerError):
 
 
 class ApiError(ZLayerError):
-    """An HTTP API said no. `status` is the HTTP status, `code` a stable name, `hint` the way out."""
+    """An HTTP API said no.
+
+    `status` is the HTTP status, `code` a stable name, `hint` the way out.
+    """
 
     def __init__(self, message: str, *, status: int = 0, code: str = "", hint: str = "") -> None:
         super().__init__(message)

@@ -1,0 +1,172 @@
+"""The server's core as an asyncio citizen: commands are awaited, changes wake, reads are bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any, cast
+
+from zlayer_native._bridge.wakeup import Wakeup
+from zlayer_native._native import ServerNode
+from zlayer_native.errors import REFUSALS, CoreStopped, NoLeader, NotLeader, Overloaded, Refused
+
+#: Completions taken from the core at one wake-up before the loop gets its turn. Chosen.
+_DRAIN_MAX = 1024
+
+
+class Server:
+    """Owns a `ServerNode` for one event loop. Make it with `await Server.start(options)`."""
+
+    def __init__(self, node: ServerNode) -> None:
+        self._node = node
+        self._tickets = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._changed = asyncio.Event()
+        self._revision = 0
+        self._wakeup = Wakeup(node.wake_fd(), self._drain)
+        self._stopped = False
+        self.failed: asyncio.Future[CoreStopped] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def start(cls, options: dict[str, Any]) -> Server:
+        """Starts the core; returns when the worker port listens.
+
+        Args:
+            options: `zlayer_node::ServerOptions` as a dict.
+
+        Raises:
+            CoreError: the address, the data directory, a certificate or an option can't be used.
+        """
+        payload = json.dumps(options).encode()
+        return cls(await asyncio.to_thread(ServerNode.start, payload))
+
+    @property
+    def address(self) -> str:
+        """The worker port, as `host:port`."""
+        return self._node.local_addr()
+
+    async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Commits a command and returns its outcome; durable when this returns.
+
+        Args:
+            command: `zlayer_core::command::Command` in its JSON form, such as
+                `{"type": "revoke_token", "jti": "…"}`.
+
+        Raises:
+            Refused: a subclass by refusal code; nothing was changed.
+            NotLeader: another server must be asked.
+            Overloaded: too many commands are waiting; try again later.
+            CoreStopped: the core ended.
+        """
+        if self._stopped:
+            raise CoreStopped("the server's core has been stopped")
+        ticket = next(self._tickets)
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = future
+        try:
+            self._node.submit(ticket, json.dumps(command).encode())
+            return await future
+        finally:
+            self._waiting.pop(ticket, None)
+
+    def _drain(self) -> None:
+        completions = self._node.drain(_DRAIN_MAX)
+        for ticket, outcome, error in completions:
+            future = self._waiting.get(ticket)
+            if future is None or future.done():
+                continue
+            if outcome is not None:
+                future.set_result(json.loads(outcome))
+            else:
+                future.set_exception(_error(json.loads(error or "{}")))
+        if len(completions) == _DRAIN_MAX:
+            asyncio.get_running_loop().call_soon(self._drain)
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._check_health()
+
+    def _check_health(self) -> None:
+        stopped = self._node.stopped()
+        if stopped is not None and not self.failed.done() and not self._stopped:
+            self.failed.set_result(CoreStopped(stopped))
+
+    async def wait_revision(self, after: int, timeout: float) -> int:
+        """Waits until the newest event's revision is above `after`, at most `timeout` seconds.
+
+        Returns:
+            The newest revision, which is `after` or less if the time was up.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        while (revision := self._node.revision()) <= after and not self._stopped:
+            changed = self._changed
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await changed.wait()
+            except TimeoutError:
+                return self._node.revision()
+        return revision
+
+    def nodes(self, query: dict[str, Any]) -> bytes:
+        """A page of nodes as JSON: `{"items": […], "revision": n}`.
+
+        Args:
+            query: `after_id`, `limit`, `state`, `labels`; all optional.
+        """
+        return self._node.nodes(json.dumps(query).encode())
+
+    def node(self, node_id: int) -> bytes | None:
+        """One node as JSON, or None."""
+        return self._node.node(node_id)
+
+    def tokens(self) -> bytes:
+        """All tokens as JSON, without any secret."""
+        return self._node.tokens()
+
+    def token(self, jti: str) -> bytes | None:
+        """One token as JSON, or None."""
+        return self._node.token(jti)
+
+    def events(self, after: int, limit: int) -> bytes:
+        """A page of events as JSON: `{"items": […], "revision": newest, "first_kept": oldest}`."""
+        return self._node.events(after, limit)
+
+    def status(self) -> bytes:
+        """The cluster at a glance, as JSON."""
+        return self._node.status()
+
+    def metrics(self) -> dict[str, float]:
+        """Counters and gauges by name."""
+        return cast("dict[str, float]", json.loads(self._node.metrics()))
+
+    def set_identity(self, certificate_pem: str, key_pem: str, ca_pem: str) -> None:
+        """Gives new connections a new server certificate; open ones go on."""
+        self._node.set_identity(certificate_pem, key_pem, ca_pem)
+
+    async def stop(self, timeout: float = 5.0) -> None:
+        """Closes the port and the sessions, flushes the log and ends the core's threads."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._wakeup.close()
+        self._changed.set()
+        await asyncio.to_thread(self._node.shutdown, timeout)
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(CoreStopped("the server was stopped"))
+
+
+def _error(error: dict[str, Any]) -> Exception:
+    code, message = str(error.get("code", "")), str(error.get("message", "unknown error"))
+    if code in REFUSALS:
+        return REFUSALS[code](message, code=code)
+    match code:
+        case "not_leader":
+            return NotLeader(message, leader_id=error.get("leader_id"))
+        case "no_leader":
+            return NoLeader(message)
+        case "overloaded":
+            return Overloaded(message)
+        case "stopped":
+            return CoreStopped(message)
+    return Refused(message, code=code or "refused")

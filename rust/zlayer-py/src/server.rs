@@ -1,0 +1,155 @@
+//! The server's core. Twin of `_bridge/server.py`.
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use zlayer_core::command::{Command, Outcome};
+use zlayer_node::{Completion, NodesQuery, ServerNode as Node};
+use zlayer_raft::ProposeError;
+
+use crate::enter::Home;
+use crate::errors::CoreError;
+use crate::session::duration;
+
+/// The server's core: worker port, sessions, leases and control log, all on Rust threads.
+#[pyclass(frozen, module = "zlayer_native._native")]
+pub(crate) struct ServerNode {
+    home: Home,
+    node: Node,
+}
+
+/// (ticket, outcome as JSON, error as JSON): exactly one of the two is there.
+type Finished<'py> = (u64, Option<Bound<'py, PyBytes>>, Option<String>);
+
+#[pymethods]
+impl ServerNode {
+    #[staticmethod]
+    fn start(py: Python<'_>, options_json: &[u8]) -> PyResult<Self> {
+        let options = serde_json::from_slice(options_json)
+            .map_err(|error| CoreError::new_err(format!("server options: {error}")))?;
+        let home = Home::here();
+        let node = py
+            .detach(|| Node::start(options))
+            .map_err(|error| CoreError::new_err(error.to_string()))?;
+        Ok(Self { home, node })
+    }
+
+    fn local_addr(&self) -> String {
+        self.node.local_addr().to_string()
+    }
+
+    fn submit(&self, ticket: u64, command_json: &[u8]) -> PyResult<()> {
+        self.home.check()?;
+        let command: Command = serde_json::from_slice(command_json)
+            .map_err(|error| CoreError::new_err(format!("command: {error}")))?;
+        self.node.submit(ticket, command);
+        Ok(())
+    }
+
+    fn wake_fd(&self) -> i32 {
+        self.node.wake_fd()
+    }
+
+    #[pyo3(signature = (max=1024))]
+    fn drain<'py>(&self, py: Python<'py>, max: usize) -> PyResult<Vec<Finished<'py>>> {
+        self.home.check()?;
+        self.node
+            .drain(max)
+            .into_iter()
+            .map(|Completion { ticket, result }| finished(py, ticket, result))
+            .collect()
+    }
+
+    fn nodes(&self, py: Python<'_>, query_json: &[u8]) -> PyResult<Vec<u8>> {
+        let query: NodesQuery = serde_json::from_slice(query_json)
+            .map_err(|error| CoreError::new_err(format!("query: {error}")))?;
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.nodes_json(&query)))
+    }
+
+    fn node(&self, node_id: u64) -> PyResult<Option<Vec<u8>>> {
+        self.home.check()?;
+        Ok(self.node.node_json(node_id))
+    }
+
+    fn tokens(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.tokens_json()))
+    }
+
+    fn token(&self, jti: &str) -> PyResult<Option<Vec<u8>>> {
+        self.home.check()?;
+        Ok(self.node.token_json(jti))
+    }
+
+    fn events(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<Vec<u8>> {
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.events_json(after, limit)))
+    }
+
+    fn revision(&self) -> u64 {
+        self.node.revision()
+    }
+
+    fn stopped(&self) -> Option<String> {
+        self.node.stopped()
+    }
+
+    fn status(&self) -> PyResult<Vec<u8>> {
+        self.home.check()?;
+        Ok(self.node.status_json())
+    }
+
+    fn metrics(&self) -> PyResult<Vec<u8>> {
+        self.home.check()?;
+        Ok(self.node.metrics_json())
+    }
+
+    fn set_identity(
+        &self,
+        py: Python<'_>,
+        certificate_pem: &str,
+        key_pem: &str,
+        ca_pem: &str,
+    ) -> PyResult<()> {
+        self.home.enter(py, || {
+            self.node
+                .set_identity(certificate_pem, key_pem, ca_pem)
+                .map_err(|error| CoreError::new_err(error.to_string()))
+        })
+    }
+
+    fn shutdown(&self, py: Python<'_>, timeout_s: f64) -> PyResult<()> {
+        let timeout = duration(timeout_s)?;
+        self.home.enter(py, || {
+            self.node.shutdown(timeout);
+            Ok::<_, PyErr>(())
+        })
+    }
+}
+
+fn finished(
+    py: Python<'_>,
+    ticket: u64,
+    result: Result<Outcome, ProposeError>,
+) -> PyResult<Finished<'_>> {
+    let error = match result {
+        Ok(Outcome::Refused { refusal }) => {
+            let mut error = serde_json::to_value(&refusal)
+                .map_err(|error| CoreError::new_err(error.to_string()))?;
+            if let Some(fields) = error.as_object_mut() {
+                fields.insert("message".into(), refusal.to_string().into());
+            }
+            error
+        }
+        Ok(outcome @ (Outcome::Done | Outcome::Redeemed { .. } | Outcome::Transitioned { .. })) => {
+            let json = serde_json::to_vec(&outcome)
+                .map_err(|error| CoreError::new_err(error.to_string()))?;
+            return Ok((ticket, Some(PyBytes::new(py, &json)), None));
+        }
+        Err(error) => {
+            let code = match &error {
+                ProposeError::Overloaded { .. } => "overloaded",
+                ProposeError::Stopped { .. } => "stopped",
+            };
+            serde_json::json!({"code": code, "message": error.to_string()})
+        }
+    };
+    Ok((ticket, None, Some(error.to_string())))
+}
