@@ -1,4 +1,4 @@
-"""A throw-away CA, one server and one client certificate for the peers, as PEM files in a folder."""
+"""A throw-away CA, a server and a client certificate for the peers, as PEM files in a folder."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The same heartbeats on three servers in one run: ours, etcd's lease keepalive, a plain grpcio server.
+"""The same heartbeats on three servers in one run: ours, etcd's lease keepalive, plain grpcio.
 
-All three serve TLS with a client certificate on loopback; each of N connections sends one beat in turn,
-`in_flight` at once. Peers run in a shuffled order, `--repeats` times; the result is the median of each
-figure, with the raw runs beside it, in `benches/results/`.
+All three serve TLS with a client certificate on loopback; each of N connections sends one beat in
+turn, `in_flight` at once. Peers run in a shuffled order, `--repeats` times; the result is the
+median of each figure, with the raw runs beside it, in `benches/results/`.
 """
 
 from __future__ import annotations
