@@ -43,15 +43,15 @@ def eventually(check: Callable[[], T], *, within: float, what: str) -> T:
 class Process:
     """One `zlayerd` process with its output in a file."""
 
-    def __init__(self, args: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, args: Sequence[str], log: Path, program: Sequence[str] = ZLAYERD) -> None:
         self.log = log
         self._output = log.open("ab")
         self.popen = subprocess.Popen(
-            [*ZLAYERD, *args],
+            [*program, *args],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "NO_COLOR": "1", **(env or {})},
+            env={**os.environ, "NO_COLOR": "1"},
         )
 
     @property
@@ -101,11 +101,11 @@ class Cluster:
 
     # --- server -------------------------------------------------------------------------------
 
-    def start_server(self) -> Process:
+    def start_server(self, program: Sequence[str] = ZLAYERD) -> Process:
         """Starts (or restarts) the server and waits until its API answers."""
         config = self.root / "server.json"
         config.write_text(json.dumps(self._document()))
-        self.server = self._spawn(["server", "-c", str(config)], "server.log")
+        self.server = self._spawn(["server", "-c", str(config)], "server.log", program)
         server = self.server
 
         def healthy() -> bool:
@@ -145,7 +145,13 @@ class Cluster:
         path.write_text(line + "\n")
         return path
 
-    def start_worker(self, name: str, token: Path | None, args: Sequence[str] = ()) -> Process:
+    def start_worker(
+        self,
+        name: str,
+        token: Path | None,
+        args: Sequence[str] = (),
+        program: Sequence[str] = ZLAYERD,
+    ) -> Process:
         """Starts a worker with its own data folder; it keeps its identity over restarts."""
         command = [
             "worker",
@@ -159,10 +165,10 @@ class Cluster:
         ]
         if token is not None:
             command += ["--token-file", str(token)]
-        return self._spawn(command, f"{name}.log")
+        return self._spawn(command, f"{name}.log", program)
 
-    def _spawn(self, args: Sequence[str], log: str) -> Process:
-        process = Process(args, self.root / log)
+    def _spawn(self, args: Sequence[str], log: str, program: Sequence[str]) -> Process:
+        process = Process(args, self.root / log, program)
         self.processes.append(process)
         return process
 
@@ -201,6 +207,13 @@ class Cluster:
 
     def revision(self) -> int:
         return int(self.get("/api/v1/cluster/events", after=0, limit=1)["revision"])
+
+    def metric(self, name: str) -> float:
+        """One sample of /metrics without labels."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.split()[1])
+        raise AssertionError(f"/metrics has no {name}")
 
     def wait_states(self, want: dict[str, str], *, within: float) -> None:
         """Waits until each named node is in its state."""
