@@ -1,1 +1,21 @@
 //! ACTS: sockets, TLS, sessions, clock; the worker session client.
+//!
+//! ```text
+//! accept ─ sni ─┬─ join.<cluster>   → splice → unix socket of the Enrollment service
+//!               └─ server.<cluster> → tls, peer → server/ (ReportStatus, WatchAssignments)
+//! ```
+//!
+//! What is decided (who is alive, who may enrol) is decided in `zlayer-core`; this crate carries it out.
+
+pub mod clock;
+pub mod error;
+pub mod refusal;
+pub mod wake;
+
+mod limits;
+mod peer;
+mod sni;
+mod splice;
+mod tls;
+
+pub use error::NodeError;
