@@ -4,5 +4,8 @@
 //! must be done comes back as effects. No clock, no I/O, no async runtime, no Python, no `unsafe`.
 
 pub mod command;
+pub mod lease;
+pub mod pacing;
 pub mod record;
 pub mod time;
+pub mod ttl;

@@ -1,0 +1,262 @@
+//! The coming beats: a ring of cells, each with the number of beats that are due in it.
+//!
+//! A cell is as wide as `room` beats at the cap, so a calendar that is full everywhere is exactly
+//! the cap. Cells come in groups of 8; a group's fair share of the fleet's beats is its quota, by
+//! which beats are kept even where the cap alone would let them bunch.
+
+use std::ops::RangeInclusive;
+
+use super::room::RoomMap;
+use crate::time::MonoMs;
+
+/// Most cells in a ring. Chosen: 300 KiB; a longer horizon gets wider cells with more room.
+const CELLS_MAX: u64 = 1 << 16;
+/// Width of a cell where no cap gives it, in milliseconds. Chosen: that of the default cap.
+const CELL_MS_UNCAPPED: u64 = 20;
+/// Cells in a group. Chosen: 160 ms at the default cap, so that no second is off by much.
+const GROUP: u64 = 8;
+/// Groups that a search for a fair place looks at. Bounds its cost; 10 s at the default cap.
+const GROUPS_MAX: u64 = 64;
+
+/// Cells by their number since time 0; cell `i` holds the beats in `(time(i - 1), time(i)]`.
+pub(super) type Span = RangeInclusive<u64>;
+
+/// The rate at which the whole fleet beats when nothing is in the way.
+#[derive(Clone, Copy)]
+pub(super) struct Rate {
+    /// Beats…
+    pub(super) beats: u64,
+    /// …in this many milliseconds.
+    pub(super) per_ms: u64,
+}
+
+pub(super) struct Calendar {
+    /// Width of a cell is `width_ms / width_parts` milliseconds, at least 1.
+    width_ms: u64,
+    width_parts: u64,
+    /// Beats that a cell may hold under the cap.
+    room: u32,
+    /// What shifts have added to every time.
+    offset_ms: u64,
+    /// First cell that is not in the past.
+    base: u64,
+    /// Ring, by cell number modulo its length, a power of two.
+    counts: Box<[u32]>,
+    groups: Box<[u32]>,
+    with_room: RoomMap,
+    reserved: usize,
+}
+
+impl Calendar {
+    /// An empty calendar over `horizon_ms` for `cap` beats a second; 0 is no cap.
+    pub(super) fn new(horizon_ms: u64, cap: u64) -> Self {
+        let (width_ms, width_parts, room) = if cap == 0 {
+            (CELL_MS_UNCAPPED.max(horizon_ms.div_ceil(CELLS_MAX / 2)), 1, u32::MAX)
+        } else {
+            let beats = u128::from(horizon_ms) * u128::from(cap) / 1000;
+            let room = (beats.div_ceil(u128::from(CELLS_MAX / 2)) as u64).max(cap.div_ceil(1000));
+            (room * 1000, cap, u32::try_from(room).unwrap_or(u32::MAX))
+        };
+        let cells = u128::from(horizon_ms) * u128::from(width_parts) / u128::from(width_ms);
+        // Two more: the cell that `now` lies in, and the one that the limit lies in.
+        let len = (cells as usize + 2).next_power_of_two().max(64);
+        Self {
+            width_ms,
+            width_parts,
+            room,
+            offset_ms: 0,
+            base: 0,
+            counts: vec![0; len].into(),
+            groups: vec![0; len / GROUP as usize].into(),
+            with_room: RoomMap::new(len),
+            reserved: 0,
+        }
+    }
+
+    /// Forgets what lies before `now`. Amortised O(1) a cell; a `now` that goes back is ignored.
+    pub(super) fn advance(&mut self, now: MonoMs) {
+        let to = self.cell_of(now);
+        if to <= self.base {
+            return;
+        }
+        let len = self.counts.len() as u64;
+        for cell in self.base..to.min(self.base + len) {
+            let position = self.position(cell);
+            let count = std::mem::take(&mut self.counts[position]);
+            if count > 0 {
+                self.groups[position / GROUP as usize] -= count;
+                self.reserved -= count as usize;
+                self.with_room.set(position, true);
+            }
+        }
+        self.base = to;
+    }
+
+    /// The cells with times after `now` and no later than `limit`; if there is none because they
+    /// are wider than that, the one that `limit` lies in.
+    pub(super) fn span(&self, now: MonoMs, limit: MonoMs) -> Span {
+        let low = self.cell_of(now.plus(1)).max(self.base);
+        let last = self.cell_of(limit);
+        let high = if self.time_of(last) > limit { last.saturating_sub(1) } else { last };
+        // A `now` behind the newest one seen may not reach beyond the ring either.
+        let end = self.base + self.counts.len() as u64 - 1;
+        if high < low { low..=low } else { low.min(end)..=high.min(end) }
+    }
+
+    /// The cell that `time` lies in, or the end of `span` that is nearer.
+    pub(super) fn cell_near(&self, time: MonoMs, span: &Span) -> u64 {
+        self.cell_of(time).clamp(*span.start(), *span.end())
+    }
+
+    /// Last cell with room at or before `aim`, or else the first one after it.
+    pub(super) fn room_near(&self, aim: u64, span: &Span) -> Option<u64> {
+        let len = self.counts.len() as u64;
+        let (low, high) = (*span.start(), *span.end());
+        // The ring's end may lie within either part; each is then searched in two pieces.
+        let seam = |from: u64| from - self.position(from) as u64;
+        let earlier = {
+            let seam = seam(aim);
+            let near = self.last_with_room(low.max(seam), aim);
+            if near.is_none() && low < seam { self.last_with_room(low, seam - 1) } else { near }
+        };
+        earlier.or_else(|| {
+            let seam = seam(aim) + len;
+            let near = self.first_with_room(aim, high.min(seam - 1));
+            if near.is_none() && high >= seam { self.first_with_room(seam, high) } else { near }
+        })
+    }
+
+    /// Latest cell at or before `aim` in a group that has not had its share. Looks back over a
+    /// quarter of the span at most. One beat above its share is allowed to those `in_phase`: groups
+    /// and TTL have no common measure, so shares differ by one from TTL to TTL.
+    pub(super) fn fair_before(
+        &self,
+        aim: u64,
+        span: &Span,
+        rate: Rate,
+        in_phase: bool,
+    ) -> Option<u64> {
+        let reach = ((span.end() - span.start()) / 4).min(GROUPS_MAX * GROUP);
+        let low = aim.saturating_sub(reach).max(*span.start());
+        let groups = (low / GROUP..=aim / GROUP).rev();
+        let fair = |group: &u64| self.has_share(*group, rate, u64::from(in_phase));
+        groups.filter(fair).find_map(|group| self.roomiest(group, low, aim))
+    }
+
+    /// Cell nearest to `aim`, earlier ones first, in a group that has not had its share.
+    pub(super) fn fair_around(&self, aim: u64, span: &Span, rate: Rate) -> Option<u64> {
+        let (low, high) = (*span.start(), *span.end());
+        let group = aim / GROUP;
+        let earlier = (low / GROUP..=group).rev().take(GROUPS_MAX as usize);
+        let later = (group..=high / GROUP).take(GROUPS_MAX as usize);
+        let fair = |group: &u64| self.has_share(*group, rate, 0);
+        earlier
+            .filter(fair)
+            .find_map(|group| self.roomiest(group, low, aim))
+            .or_else(|| later.filter(fair).find_map(|group| self.roomiest(group, aim, high)))
+    }
+
+    /// The cell with the fewest beats among those shortly before `aim`, the latest of them.
+    pub(super) fn least_before(&self, aim: u64, span: &Span) -> u64 {
+        let low = aim.saturating_sub(GROUPS_MAX - 1).max(*span.start());
+        (low..=aim).rev().min_by_key(|&cell| self.counts[self.position(cell)]).unwrap_or(aim)
+    }
+
+    /// Counts one more beat in `cell` and returns its time, after `now` and no later than `limit`.
+    pub(super) fn reserve(&mut self, cell: u64, now: MonoMs, limit: MonoMs) -> MonoMs {
+        let position = self.position(cell);
+        let count = self.counts[position];
+        self.counts[position] += 1;
+        self.groups[position / GROUP as usize] += 1;
+        self.reserved += 1;
+        self.with_room.set(position, count + 1 < self.room);
+        // The beats of one cell follow each other at even distances, the first one at its end. The
+        // whole part of the width keeps the last of them within the cell.
+        let whole = self.width_ms / self.width_parts;
+        let back = if self.room == u32::MAX {
+            0
+        } else {
+            whole * u64::from(count % self.room) / u64::from(self.room)
+        };
+        let time = MonoMs(self.time_of(cell).0 - back);
+        time.min(limit).max(now.plus(1))
+    }
+
+    /// Takes one beat out of the cell that `slot` lies in, unless that is in the past.
+    pub(super) fn release(&mut self, slot: MonoMs) {
+        let cell = self.cell_of(slot);
+        let position = self.position(cell);
+        let ahead = cell >= self.base && cell - self.base < self.counts.len() as u64;
+        if ahead && self.counts[position] > 0 {
+            self.counts[position] -= 1;
+            self.groups[position / GROUP as usize] -= 1;
+            self.reserved -= 1;
+            self.with_room.set(position, self.counts[position] < self.room);
+        }
+    }
+
+    /// Makes every time later by `ms`.
+    pub(super) fn shift_by(&mut self, ms: u64) {
+        self.offset_ms = self.offset_ms.saturating_add(ms);
+    }
+
+    /// Beats in all cells.
+    pub(super) fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// Panics unless sums and bits agree with the cells.
+    pub(super) fn check_invariants(&self) {
+        let sum: usize = self.counts.iter().map(|count| *count as usize).sum();
+        assert_eq!(sum, self.reserved, "beats in all cells");
+        for (group, cells) in self.counts.chunks(GROUP as usize).enumerate() {
+            assert_eq!(cells.iter().sum::<u32>(), self.groups[group], "beats in group {group}");
+        }
+        for (position, &count) in self.counts.iter().enumerate() {
+            assert_eq!(self.with_room.get(position), count < self.room, "room at {position}");
+        }
+    }
+
+    /// Whether `group` has fewer beats than its share, and `more`.
+    fn has_share(&self, group: u64, rate: Rate, more: u64) -> bool {
+        let until = |group: u64| {
+            let ms = u128::from(group) * u128::from(GROUP * self.width_ms);
+            ms * u128::from(rate.beats.min(1 << 40))
+                / (u128::from(self.width_parts) * u128::from(rate.per_ms))
+        };
+        let share = (until(group + 1) - until(group)) as u64 + more;
+        u64::from(self.groups[self.position(group * GROUP) / GROUP as usize]) < share
+    }
+
+    /// The latest of the least filled cells of `group` in `low..=high`.
+    fn roomiest(&self, group: u64, low: u64, high: u64) -> Option<u64> {
+        let cells = (group * GROUP).max(low)..=(group * GROUP + GROUP - 1).min(high);
+        cells.rev().min_by_key(|&cell| self.counts[self.position(cell)])
+    }
+
+    fn last_with_room(&self, low: u64, high: u64) -> Option<u64> {
+        let found = self.with_room.last_in(self.position(low), self.position(high))?;
+        Some(low + (found - self.position(low)) as u64)
+    }
+
+    fn first_with_room(&self, low: u64, high: u64) -> Option<u64> {
+        let found = self.with_room.first_in(self.position(low), self.position(high))?;
+        Some(low + (found - self.position(low)) as u64)
+    }
+
+    fn position(&self, cell: u64) -> usize {
+        cell as usize & (self.counts.len() - 1)
+    }
+
+    /// The cell that `time` lies in.
+    fn cell_of(&self, time: MonoMs) -> u64 {
+        let ms = u128::from(time.0.saturating_sub(self.offset_ms));
+        (ms * u128::from(self.width_parts)).div_ceil(u128::from(self.width_ms)) as u64
+    }
+
+    /// The last millisecond of a cell.
+    fn time_of(&self, cell: u64) -> MonoMs {
+        let ms = u128::from(cell) * u128::from(self.width_ms) / u128::from(self.width_parts);
+        MonoMs((ms as u64).saturating_add(self.offset_ms))
+    }
+}
