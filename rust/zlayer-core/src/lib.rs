@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod lease;
+pub mod liveness;
 pub mod pacing;
 pub mod record;
 pub mod time;
