@@ -158,25 +158,9 @@ impl LeaseTable {
         window_ms: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let granted = self.with(py, |table| {
-            let mut bytes = Vec::new();
             let mut handles = Vec::new();
-            for _ in 0..count {
-                match table.grant(MonoMs(now_ms), window_ms) {
-                    Ok(handle) => handles.push(handle),
-                    Err(error) => {
-                        for handle in handles {
-                            // Granted some lines above under the same lock, so it can't be stale.
-                            let _ = table.revoke(handle);
-                        }
-                        return Err(error);
-                    }
-                }
-            }
-            bytes.reserve(handles.len() * 8);
-            for handle in handles {
-                bytes.extend_from_slice(&handle.as_u64().to_ne_bytes());
-            }
-            Ok(bytes)
+            table.grant_many(count, MonoMs(now_ms), window_ms, &mut handles)?;
+            Ok(handles.iter().flat_map(|handle| handle.as_u64().to_ne_bytes()).collect::<Vec<_>>())
         });
         granted.map(|bytes| PyBytes::new(py, &bytes)).map_err(|error| lease_error(py, error))
     }
