@@ -88,6 +88,8 @@ pub struct Liveness {
     /// The last tick left work over.
     backlog: bool,
     connected: u64,
+    /// Leases of nodes that have not come back since they were loaded.
+    awaited_leases: u64,
     in_flight: u64,
     stats: LivenessStats,
     expired: Vec<NodeId>,
@@ -133,6 +135,7 @@ impl Liveness {
             unsettled: VecDeque::new(),
             backlog: false,
             connected: 0,
+            awaited_leases: 0,
             in_flight: 0,
             stats: LivenessStats::default(),
             expired: Vec::new(),
@@ -212,8 +215,10 @@ impl Liveness {
     fn set_presence(&mut self, node: NodeId, presence: Presence) {
         let Some(member) = self.members.get_mut(&node) else { return };
         self.connected -= u64::from(member.is_connected());
+        self.awaited_leases -= u64::from(member.is_awaited());
         member.presence = presence;
         self.connected += u64::from(member.is_connected());
+        self.awaited_leases += u64::from(member.is_awaited());
     }
 
     fn set_flight(&mut self, node: NodeId, flight: Flight) {

@@ -3,7 +3,7 @@
 //!
 //! Compared is what came due without a beat within a window, with the leases whose turn fell into that window.
 //! (A share of all leases would come too late in a large cluster: with a TTL of 200 s only 2.5 % of the leases
-//! have their turn in 5 s.) Nodes whose connection was lost do not count: for them there is a second signal.
+//! have their turn in 5 s.) Loaded nodes that stay away all have the same turn. Nodes whose connection was lost do not count: for them there is a second signal.
 
 use std::collections::VecDeque;
 
@@ -50,7 +50,8 @@ impl Brake {
         Self { position: Position::Armed, recent: VecDeque::new(), sum: 0 }
     }
 
-    /// May `due` leases expire now? `turns` leases have their turn in one window.
+    /// May `due` leases expire now? `turns` leases have their turn in one window, besides those that expired in
+    /// it already.
     pub(super) fn ask(
         &mut self,
         now: MonoMs,
@@ -59,13 +60,14 @@ impl Brake {
         limits: &BrakeLimits,
     ) -> Verdict {
         self.forget(now, limits);
-        let most = limits.leases_min.max(turns.saturating_mul(limits.share_percent) / 100);
+        let share = (turns + self.sum).saturating_mul(limits.share_percent) / 100;
+        let most = limits.leases_min.max(share);
         let in_window = self.sum + due;
         match self.position {
             Position::Held { until } if now < until => return Verdict::Hold,
             Position::Held { .. } if in_window > most => self.position = Position::Opened,
             Position::Held { .. } => self.position = Position::Armed,
-            Position::Armed if in_window > most => {
+            Position::Armed if due > 0 && in_window > most => {
                 let until = now.plus(limits.hold_ms);
                 self.position = Position::Held { until };
                 return Verdict::Raise { due: in_window, until };
@@ -126,6 +128,7 @@ mod tests {
         for second in 0..10 {
             assert_eq!(step(&mut brake, second * 500, 1, 4), Verdict::Pass);
         }
+        assert_eq!(step(&mut brake, 4_800, 0, 4), Verdict::Pass);
         assert!(matches!(step(&mut brake, 4_900, 1, 4), Verdict::Raise { due: 11, .. }));
     }
 
@@ -133,12 +136,13 @@ mod tests {
     fn up_to_the_share_is_believed_and_more_is_held() {
         let mut brake = Brake::new();
         assert_eq!(step(&mut brake, 0, 75, 250), Verdict::Pass);
+        // Those that expired no longer have a turn; they are counted all the same.
         assert_eq!(
-            step(&mut brake, 100, 1, 250),
+            step(&mut brake, 100, 1, 175),
             Verdict::Raise { due: 76, until: MonoMs(60_100) }
         );
         assert!(brake.is_held());
-        assert_eq!(step(&mut brake, 200, 40, 250), Verdict::Hold);
+        assert_eq!(step(&mut brake, 200, 40, 175), Verdict::Hold);
     }
 
     #[test]

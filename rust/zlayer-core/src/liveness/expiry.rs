@@ -2,6 +2,7 @@
 
 use super::brake::Verdict;
 use super::event::{Effect, ExpiryHeld};
+use super::limits::BrakeLimits;
 use super::member::{Held, Presence};
 use super::planted::Bug;
 use super::{Liveness, Promoted};
@@ -107,8 +108,13 @@ impl Liveness {
         if *budget == 0 || self.brake.is_holding(now) {
             return;
         }
-        let due = self.live.count_due(horizon, usize::MAX) as u64;
-        let turns = self.turns_in_window(now);
+        let mut due = self.live.count_due(horizon, usize::MAX) as u64;
+        let mut turns = self.turns_in_window();
+        if let Some(promoted) = self.returning(now) {
+            // Their leases end one after the other, and yet it is one question whether all of them are gone.
+            turns += promoted.leases;
+            due = if due > 0 { due.max(self.awaited_leases) } else { 0 };
+        }
         match self.brake.ask(now, due, turns, &self.limits.brake) {
             Verdict::Pass => {}
             Verdict::Hold => return,
@@ -125,26 +131,23 @@ impl Liveness {
         self.expired = expired;
     }
 
-    /// How many leases would come due in one window of the brake if nobody renewed any.
-    pub(super) fn turns_in_window(&mut self, now: MonoMs) -> u64 {
-        let window_ms = self.limits.brake.window_ms;
-        let share = |leases: u64, period_ms: u64| {
-            leases.saturating_mul(window_ms.min(period_ms)) / period_ms.max(1)
-        };
-        let beating = share(self.live.len(), self.beats.ttl_ms());
-        let Some(promoted) = self.promoted else { return beating };
-        let last = promoted.from.plus(promoted.spread_ms + window_ms);
-        if now > last.plus(self.limits.brake.hold_ms) {
+    /// How many of the beating leases would come due in one window of the brake if nobody renewed any.
+    fn turns_in_window(&self) -> u64 {
+        let beating = self.live.len() - self.awaited_leases;
+        let ttl_ms = self.beats.ttl_ms().max(1);
+        beating.saturating_mul(self.limits.brake.window_ms.min(ttl_ms)) / ttl_ms
+    }
+
+    /// The loaded leases, while they come due.
+    fn returning(&mut self, now: MonoMs) -> Option<Promoted> {
+        let promoted = self.promoted.filter(|promoted| now >= promoted.from)?;
+        let BrakeLimits { hold_ms, window_ms, .. } = self.limits.brake;
+        // Also a hold later, when those that it held back come out.
+        let last = promoted.from.plus(promoted.spread_ms + hold_ms + window_ms * 2);
+        if now > last {
             self.promoted = None;
         }
-        let returning = if now >= promoted.from && promoted.spread_ms < window_ms {
-            promoted.leases
-        } else if now >= promoted.from {
-            share(promoted.leases, promoted.spread_ms)
-        } else {
-            0
-        };
-        beating + returning
+        Some(promoted)
     }
 
     /// These leases have ended.

@@ -8,9 +8,10 @@ impl Liveness {
     pub fn check_invariants(&self) {
         self.live.check_invariants();
         self.lost.check_invariants();
-        let (mut live, mut lost, mut connected, mut in_flight) = (0, 0, 0, 0);
+        let (mut live, mut lost, mut connected, mut awaited, mut in_flight) = (0, 0, 0, 0, 0);
         for (&node, member) in &self.members {
             connected += u64::from(member.is_connected());
+            awaited += u64::from(member.is_awaited());
             in_flight += u64::from(member.flight != Flight::Idle);
             match member.held {
                 Held::Nothing => {}
@@ -35,6 +36,7 @@ impl Liveness {
         assert_eq!(live, self.live.len(), "every live lease has its node");
         assert_eq!(lost, self.lost.len(), "every lost lease has its node");
         assert_eq!(connected, self.connected, "connected nodes");
+        assert_eq!(awaited, self.awaited_leases, "awaited nodes");
         assert_eq!(in_flight, self.in_flight, "transitions in flight");
         let ttl_ms = self.config.ttl_ms(self.leases());
         assert_eq!(ttl_ms, self.beats.ttl_ms(), "the TTL follows the leases");

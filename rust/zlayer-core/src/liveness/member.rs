@@ -108,6 +108,11 @@ impl Member {
             .then_some((to, reason))
     }
 
+    /// Loaded with a lease, and not seen since.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(self.presence, Presence::Awaited | Presence::Missed)
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.presence == Presence::Connected
     }

@@ -27,7 +27,7 @@ impl Liveness {
         let Some(member) = self.members.get_mut(&node) else { return };
         if let Ok(handle) = granted {
             member.held = Held::Live(handle);
-            member.presence = Presence::Awaited;
+            self.set_presence(node, Presence::Awaited);
             self.awaited.push_back(node);
             self.publish();
         }
