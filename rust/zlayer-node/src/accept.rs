@@ -3,12 +3,11 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::error::NodeError;
 
@@ -20,7 +19,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening socket.
 pub(crate) struct Listener {
-    socket: AsyncFd<TcpListener>,
+    socket: tokio::net::TcpListener,
     /// Given up for a moment when descriptors run out, so that a waiting peer is closed instead of hanging.
     reserve: Option<File>,
 }
@@ -36,8 +35,7 @@ pub(crate) fn bind(listen: &str) -> Result<TcpListener, NodeError> {
         .next()
         .ok_or_else(|| NodeError::option("listen", format!("{listen}: no address")))?;
     let open = || -> io::Result<TcpListener> {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -53,14 +51,19 @@ impl Listener {
     /// # Errors
     /// What the operating system says.
     pub(crate) fn new(socket: TcpListener) -> io::Result<Self> {
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        let socket = tokio::net::TcpListener::from_std(socket)?;
         Ok(Self { socket, reserve: reserve() })
     }
 
     /// The next connection. Pauses while the system is short of descriptors or memory; never ends.
     pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         loop {
-            match self.socket.async_io(Interest::READABLE, TcpListener::accept).await {
+            // Taken off this runtime again: the socket will be served on another thread.
+            let accepted = match self.socket.accept().await {
+                Ok((stream, address)) => stream.into_std().map(|stream| (stream, address)),
+                Err(error) => Err(error),
+            };
+            match accepted {
                 Ok(accepted) => return accepted,
                 Err(error) if is_shortage(&error) => {
                     tracing::warn!(%error, "accept pauses");
@@ -76,7 +79,8 @@ impl Listener {
     /// Closes one waiting connection with the reserve descriptor's help.
     fn shed(&mut self) {
         if self.reserve.take().is_some() {
-            drop(self.socket.get_ref().accept());
+            let cx = &mut Context::from_waker(Waker::noop());
+            drop(self.socket.poll_accept(cx));
         }
         self.reserve = reserve();
     }

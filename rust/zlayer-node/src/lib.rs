@@ -9,9 +9,11 @@
 
 pub mod clock;
 pub mod error;
+pub mod options;
 pub mod refusal;
 pub mod wake;
 
+mod accept;
 mod limits;
 mod peer;
 mod sni;
@@ -19,3 +21,4 @@ mod splice;
 mod tls;
 
 pub use error::NodeError;
+pub use options::{ServerLimits, ServerOptions};

@@ -81,6 +81,17 @@ impl Bucket {
 
     /// Takes one token; false when there is none.
     pub(crate) fn take(&mut self, now: MonoMs, per_second: u32, burst: u32) -> bool {
+        self.take_many(now, 1, per_second, burst)
+    }
+
+    /// Takes `count` tokens, or none and says false.
+    pub(crate) fn take_many(
+        &mut self,
+        now: MonoMs,
+        count: u32,
+        per_second: u32,
+        burst: u32,
+    ) -> bool {
         if per_second == 0 {
             return true;
         }
@@ -88,11 +99,12 @@ impl Bucket {
         let gained = now.since(self.filled).saturating_mul(u64::from(per_second));
         self.filled = self.filled.max(now);
         self.milli_tokens = self.milli_tokens.saturating_add(gained).min(u64::from(burst) * 1000);
-        if self.milli_tokens < 1000 {
-            return false;
+        let cost = u64::from(count) * 1000;
+        let enough = self.milli_tokens >= cost;
+        if enough {
+            self.milli_tokens -= cost;
         }
-        self.milli_tokens -= 1000;
-        true
+        enough
     }
 }
 

@@ -80,6 +80,8 @@ pub struct ServerLimits {
     pub header_list_bytes_max: u32,
     /// Reports a second of one session, with a burst of four seconds' worth; 0 sets no limit. Default 10.
     pub beats_per_second_per_worker: u32,
+    /// Bytes a second of one connection, with a burst of sixteen seconds' worth; 0 sets no limit. Default 64 KiB.
+    pub bytes_per_second_per_worker: u32,
     /// Time after which a silent host's connection is given up, milliseconds. Default 12 s.
     pub tcp_user_timeout_ms: u64,
     /// Join connections at once. Default 64.
@@ -117,6 +119,7 @@ impl Default for ServerLimits {
             message_bytes_max: 256 * 1024,
             header_list_bytes_max: 16 * 1024,
             beats_per_second_per_worker: 10,
+            bytes_per_second_per_worker: 64 * 1024,
             tcp_user_timeout_ms: 12_000,
             splices_max: 64,
             splices_per_source_max: 32,

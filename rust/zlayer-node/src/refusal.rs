@@ -31,10 +31,12 @@ pub enum Refusal {
     Full = 9,
     /// The server stops, or does not lead. Try another one.
     Stopping = 10,
+    /// The connection has reached its age. Connect again at once: the lease goes on.
+    Aged = 11,
 }
 
 /// All of them, by their number minus one.
-const ALL: [Refusal; 10] = [
+const ALL: [Refusal; 11] = [
     Refusal::Removed,
     Refusal::Unknown,
     Refusal::CertificateExpired,
@@ -45,6 +47,7 @@ const ALL: [Refusal; 10] = [
     Refusal::Superseded,
     Refusal::Full,
     Refusal::Stopping,
+    Refusal::Aged,
 ];
 
 impl Refusal {
@@ -61,6 +64,7 @@ impl Refusal {
             Self::Superseded => "superseded",
             Self::Full => "full",
             Self::Stopping => "stopping",
+            Self::Aged => "age",
         }
     }
 
@@ -77,7 +81,7 @@ impl Refusal {
             Self::Feature => Code::FailedPrecondition,
             Self::TooFast | Self::Full => Code::ResourceExhausted,
             Self::Superseded => Code::Aborted,
-            Self::Stopping => Code::Unavailable,
+            Self::Stopping | Self::Aged => Code::Unavailable,
         }
     }
 
@@ -93,6 +97,7 @@ impl Refusal {
             Self::Superseded => "another session of this node took over",
             Self::Full => "the server holds no more sessions",
             Self::Stopping => "the server stops or does not lead",
+            Self::Aged => "the connection has reached its age: connect again",
         }
     }
 

@@ -1,4 +1,4 @@
-//! Which of the two names a connection asks for, read from its ClientHello.
+//! Which of the two names a connection asks for, read from its `ClientHello`.
 //!
 //! The hello is parsed by rustls' own acceptor, and the very same parse becomes the TLS connection of
 //! `server.<cluster>`: there is no second parser that could disagree. Bytes for `join.<cluster>` are kept, to be
@@ -69,7 +69,7 @@ impl Names {
     }
 }
 
-/// Reads at most `bytes_max` bytes, up to the end of the ClientHello, and routes by its server name.
+/// Reads at most `bytes_max` bytes, up to the end of the `ClientHello`, and routes by its server name.
 ///
 /// Cancel safe in the sense that the socket can only be dropped afterwards.
 ///

@@ -1,0 +1,107 @@
+//! Answers to commands, on their way to another event loop.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zlayer_core::command::Outcome;
+use zlayer_raft::ProposeError;
+
+/// The answer to one [`crate::ServerNode::submit`].
+#[derive(Debug)]
+pub struct Completion {
+    /// The caller's number for it.
+    pub ticket: u64,
+    /// What applying the command answered, or why there is no answer.
+    pub result: Result<Outcome, ProposeError>,
+}
+
+/// Commands in work, and answers that wait to be collected.
+#[derive(Debug)]
+pub(crate) struct Completions {
+    commands_max: usize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    in_work: usize,
+    done: VecDeque<Completion>,
+}
+
+/// A command in work. Dropped without an answer, it is answered with "stopped".
+#[derive(Debug)]
+pub(crate) struct InWork {
+    completions: Arc<Completions>,
+    ticket: u64,
+    result: Option<Result<Outcome, ProposeError>>,
+}
+
+impl Completions {
+    pub(crate) fn new(commands_max: usize) -> Arc<Self> {
+        Arc::new(Self { commands_max, queue: Mutex::default() })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a command into work; `None` when too many are, and then its answer is queued already.
+    pub(crate) fn begin(self: &Arc<Self>, ticket: u64) -> Option<InWork> {
+        let mut queue = self.queue();
+        if queue.in_work >= self.commands_max {
+            queue.done.push_back(Completion { ticket, result: Err(ProposeError::Overloaded) });
+            return None;
+        }
+        queue.in_work += 1;
+        Some(InWork { completions: Arc::clone(self), ticket, result: None })
+    }
+
+    /// Takes at most `max` answers, oldest first, and says whether more wait.
+    pub(crate) fn take(&self, max: usize) -> (Vec<Completion>, bool) {
+        let mut queue = self.queue();
+        let count = queue.done.len().min(max);
+        let taken = queue.done.drain(..count).collect();
+        (taken, !queue.done.is_empty())
+    }
+}
+
+impl InWork {
+    /// Queues the answer.
+    pub(crate) fn answer(mut self, result: Result<Outcome, ProposeError>) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for InWork {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or(Err(ProposeError::Stopped));
+        let mut queue = self.completions.queue();
+        queue.in_work -= 1;
+        queue.done.push_back(Completion { ticket: self.ticket, result });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+    use super::*;
+
+    #[test]
+    fn every_command_is_answered_once_and_in_order_of_completion() {
+        let completions = Completions::new(2);
+        let first = completions.begin(1).unwrap();
+        let second = completions.begin(2).unwrap();
+        assert!(completions.begin(3).is_none(), "two at once");
+        second.answer(Ok(Outcome::Done));
+        drop(first);
+        let (taken, more) = completions.take(2);
+        assert!(more);
+        assert_eq!(taken.iter().map(|c| c.ticket).collect::<Vec<_>>(), [3, 2]);
+        assert!(matches!(taken[0].result, Err(ProposeError::Overloaded)));
+        let (taken, more) = completions.take(9);
+        assert!(!more);
+        assert!(matches!(taken[0].result, Err(ProposeError::Stopped)));
+        assert!(completions.begin(4).is_some(), "places are free again");
+    }
+}

@@ -1,0 +1,244 @@
+//! A server of the worker tier: the worker port, the sessions on it, the leases and the control log.
+//!
+//! ```text
+//!  zlayer-control thread                     zlayer-io threads
+//!  accept ────────────── socket ───────────> serve: hello, TLS, identity
+//!  ticker <── effects ── engine <── open, end ── drive: HTTP/2, report and watch streams
+//!     └──> control log      └── leases <──── every beat (no lock in between)
+//! ```
+
+mod completions;
+mod connection;
+mod control;
+mod drive;
+mod engine;
+mod meter;
+mod metrics;
+mod nudge;
+mod registry;
+mod report;
+mod serve;
+mod service;
+mod shards;
+mod shared;
+mod ticker;
+mod views;
+mod watch;
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use zlayer_core::command::Command;
+use zlayer_core::record::NodeId;
+use zlayer_raft::{LogOptions, SingleVoter};
+
+pub use completions::Completion;
+pub use views::NodesQuery;
+
+use crate::accept;
+use crate::clock::Clock;
+use crate::error::NodeError;
+use crate::options::ServerOptions;
+use crate::tls;
+use crate::wake::Wake;
+use completions::Completions;
+use control::Control;
+use engine::Engine;
+use shards::Shards;
+use shared::Shared;
+use ticker::Ticker;
+
+/// Log bytes after which a snapshot replaces them. Chosen: a second to replay.
+const SNAPSHOT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Time that `drop` gives to what `shutdown` would do. Chosen.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A running server. Dropping it shuts it down.
+pub struct ServerNode {
+    shared: Arc<Shared>,
+    completions: Arc<Completions>,
+    local_addr: SocketAddr,
+    control: Handle,
+    running: Mutex<Option<Running>>,
+}
+
+/// What has to be ended.
+struct Running {
+    thread: JoinHandle<()>,
+    /// Disconnects when the thread has done its work.
+    ended: Receiver<()>,
+}
+
+impl ServerNode {
+    /// Starts a server; returns once the worker port listens.
+    ///
+    /// # Errors
+    /// [`NodeError`] when an option, the identity, the address or the control log can't be used. Nothing runs
+    /// then.
+    pub fn start(options: &ServerOptions) -> Result<Self, NodeError> {
+        options.check()?;
+        let tls = tls::server_config(
+            &options.cluster_id,
+            &options.certificate_pem,
+            &options.key_pem,
+            &options.ca_pem,
+        )?;
+        let listener = accept::bind(&options.listen)?;
+        let local_addr =
+            listener.local_addr().map_err(|error| NodeError::io("read the address", error))?;
+        let log = SingleVoter::open(LogOptions {
+            dir: options.control_dir.clone(),
+            cluster_id: options.cluster_id.clone(),
+            node_id: options.node_id,
+            snapshot_bytes: SNAPSHOT_BYTES,
+        })
+        .map_err(|error| NodeError::Log(error.to_string()))?;
+        let clock = Clock::new();
+        let (engine, effects) = Engine::new(clock, options.ttl);
+        let shared =
+            Arc::new(Shared::new(options, clock, tls, engine, Arc::new(log), Wake::new()?));
+        let start = |error| NodeError::io("start threads", error);
+        let shards = Shards::start(options.limits.threads).map_err(start)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(start)?;
+        let control = runtime.handle().clone();
+        let (ending, ended) = channel();
+        let control_loop = Control {
+            ticker: Ticker::new(Arc::clone(&shared), effects),
+            shared: Arc::clone(&shared),
+            shards,
+            listener,
+        };
+        let thread = std::thread::Builder::new()
+            .name("zlayer-control".into())
+            .spawn(move || {
+                let _ending = ending;
+                control_loop.run(&runtime);
+            })
+            .map_err(start)?;
+        let completions = Completions::new(options.limits.commands_max);
+        let running = Mutex::new(Some(Running { thread, ended }));
+        Ok(Self { shared, completions, local_addr, control, running })
+    }
+
+    /// Where the worker port listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Proposes a command. Its answer comes out of [`ServerNode::drain`] under the same ticket, once it is
+    /// durable and applied, refused, or given up. Never blocks.
+    pub fn submit(&self, ticket: u64, command: Command) {
+        if let Some(in_work) = self.completions.begin(ticket) {
+            let shared = Arc::clone(&self.shared);
+            self.control.spawn(async move {
+                in_work.answer(shared.log.propose(command).await);
+                shared.wake.wake();
+            });
+        } else {
+            self.shared.wake.wake();
+        }
+    }
+
+    /// A descriptor that is readable while answers, new events or a terminal error wait. Lives as long as `self`.
+    pub fn wake_fd(&self) -> RawFd {
+        self.shared.wake.fd()
+    }
+
+    /// Takes at most `max` answers, and makes the descriptor unreadable unless more wait.
+    pub fn drain(&self, max: usize) -> Vec<Completion> {
+        self.shared.wake.clear();
+        let (taken, more) = self.completions.take(max);
+        if more {
+            self.shared.wake.wake();
+        }
+        taken
+    }
+
+    /// A page of nodes, by id: `{"items": […], "revision": n}`.
+    pub fn nodes_json(&self, query: &NodesQuery) -> Vec<u8> {
+        views::nodes(&self.shared, query)
+    }
+
+    /// One node.
+    pub fn node_json(&self, id: NodeId) -> Option<Vec<u8>> {
+        views::node(&self.shared, id)
+    }
+
+    /// All tokens, without any secret: `{"items": […], "revision": n}`.
+    pub fn tokens_json(&self) -> Vec<u8> {
+        views::tokens(&self.shared)
+    }
+
+    /// One token.
+    pub fn token_json(&self, jti: &str) -> Option<Vec<u8>> {
+        views::token(&self.shared, jti)
+    }
+
+    /// Events after a revision: `{"items": […], "revision": newest, "first_kept": oldest}`.
+    pub fn events_json(&self, after: u64, limit: usize) -> Vec<u8> {
+        views::events(&self.shared, after, limit)
+    }
+
+    /// Newest event revision.
+    pub fn revision(&self) -> u64 {
+        self.shared.state.with_state(zlayer_core::state::State::revision)
+    }
+
+    /// Why the server ended by itself for good, or `None` while it runs.
+    pub fn stopped(&self) -> Option<String> {
+        self.shared.failure()
+    }
+
+    /// The cluster at a glance.
+    pub fn status_json(&self) -> Vec<u8> {
+        views::status(&self.shared, env!("CARGO_PKG_VERSION"), &self.local_addr.to_string())
+    }
+
+    /// Counters and gauges by name, flat.
+    pub fn metrics_json(&self) -> Vec<u8> {
+        views::metrics(&self.shared)
+    }
+
+    /// Gives new connections a new identity or CA; open ones go on.
+    ///
+    /// # Errors
+    /// [`NodeError::Identity`]; nothing has changed then.
+    pub fn set_identity(
+        &self,
+        certificate_pem: &str,
+        key_pem: &str,
+        ca_pem: &str,
+    ) -> Result<(), NodeError> {
+        let cluster_id = &self.shared.cluster_id;
+        let config = tls::server_config(cluster_id, certificate_pem, key_pem, ca_pem)?;
+        self.shared.tls.store(config);
+        Ok(())
+    }
+
+    /// Closes the port, ends the sessions, flushes the log and ends the threads. Workers are told to try another
+    /// server; none is recorded as lost. Idempotent; waits at most about `timeout`.
+    pub fn shutdown(&self, timeout: Duration) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(running) = running else { return };
+        self.shared.stopping.cancel();
+        // Disconnects when the thread is done, also by a panic; only the time being up is another error.
+        let late = running.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Timeout);
+        if late {
+            tracing::warn!("the server's threads are still busy");
+        } else {
+            let _ = running.thread.join();
+        }
+    }
+}
+
+impl Drop for ServerNode {
+    fn drop(&mut self) {
+        self.shutdown(DROP_TIMEOUT);
+    }
+}

@@ -1,0 +1,168 @@
+//! From an accepted socket to its end: hello, route, TLS, identity; then a worker connection or a splice.
+
+use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustls::server::Accepted;
+use tokio::time::timeout;
+use tokio_rustls::StartHandshake;
+use tokio_rustls::server::TlsStream;
+use zlayer_wire::v1::control_plane_server::ControlPlaneServer;
+
+use super::connection::Connection;
+use super::drive::Driver;
+use super::meter::Metered;
+use super::service::{Caller, ConnectionService, WorkerService};
+use super::shared::Shared;
+use crate::accept;
+use crate::limits::Permit;
+use crate::peer::{self, WorkerIdentity};
+use crate::sni::{self, Route};
+use crate::splice::{SpliceEnd, SpliceLimits, splice};
+
+/// Bytes of plaintext and ciphertext that rustls may hold back for a peer that does not read. Chosen: twice the
+/// most that HTTP/2 is allowed to queue.
+const TLS_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Seconds' worth of bytes that may come at once: four of the largest messages at the default rate.
+const BURST_SECONDS: u32 = 16;
+
+type WorkerSocket = TlsStream<tokio::net::TcpStream>;
+
+/// What a new connection turned out to be.
+enum Met {
+    Worker(Box<WorkerSocket>, WorkerIdentity),
+    Join(tokio::net::TcpStream, Vec<u8>),
+}
+
+/// Serves one accepted socket to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    service: ControlPlaneServer<WorkerService>,
+    socket: TcpStream,
+    address: SocketAddr,
+    handshake: Permit,
+) {
+    // Boxed: the handshake's state is large, and most of a connection's life comes after it.
+    let meeting = Box::pin(meet(&shared, socket));
+    let met = match timeout(shared.limits.handshake_timeout(), meeting).await {
+        Ok(met) => met,
+        Err(_) => Err("timeout"),
+    };
+    drop(handshake);
+    match met {
+        Ok(Met::Worker(socket, identity)) => {
+            if let Some(driver) = admit(&shared, service, socket, identity, address) {
+                driver.await;
+            }
+        }
+        Ok(Met::Join(socket, first)) => Box::pin(join(&shared, socket, first, address)).await,
+        Err(why) => {
+            shared.metrics.handshakes_failed.add(why);
+            tracing::debug!(%address, why, "connection refused");
+        }
+    }
+}
+
+async fn meet(shared: &Shared, socket: TcpStream) -> Result<Met, &'static str> {
+    let user_timeout = Duration::from_millis(shared.limits.tcp_user_timeout_ms);
+    accept::set_up(&socket, user_timeout).map_err(|_| "socket")?;
+    let mut socket = tokio::net::TcpStream::from_std(socket).map_err(|_| "socket")?;
+    let route = sni::route(&mut socket, &shared.names, shared.limits.hello_bytes_max)
+        .await
+        .map_err(|error| error.kind())?;
+    match route {
+        Route::Join(first) => Ok(Met::Join(socket, first)),
+        Route::Server(accepted) => {
+            let socket = shake_hands(shared, *accepted, socket).await?;
+            let session = socket.get_ref().1;
+            let identity = peer::worker_identity(session.peer_certificates(), &shared.cluster_id)
+                .map_err(|error| {
+                tracing::debug!(%error, "client certificate");
+                "identity"
+            })?;
+            Ok(Met::Worker(Box::new(socket), identity))
+        }
+    }
+}
+
+async fn shake_hands(
+    shared: &Shared,
+    accepted: Accepted,
+    socket: tokio::net::TcpStream,
+) -> Result<WorkerSocket, &'static str> {
+    let socket = StartHandshake::from_parts(accepted, socket)
+        .into_stream_with(shared.tls.load_full(), |session| {
+            session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+        })
+        .await
+        .map_err(|error| {
+            tracing::debug!(%error, "TLS handshake");
+            "tls"
+        })?;
+    match socket.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Ok(socket),
+        _ => Err("alpn"),
+    }
+}
+
+/// Makes what drives a worker's connection, if the limits allow one more. Boxed: it is most of what a connected
+/// worker costs, and nothing of it should be there twice.
+fn admit(
+    shared: &Arc<Shared>,
+    service: ControlPlaneServer<WorkerService>,
+    socket: Box<WorkerSocket>,
+    identity: WorkerIdentity,
+    address: SocketAddr,
+) -> Option<Pin<Box<Driver>>> {
+    let Some(permit) = shared.connections.admit(address.ip()) else {
+        shared.metrics.refused_connections.add("connections");
+        return None;
+    };
+    let connection = Arc::new(Connection::new(shared.registry.next_id(), identity, address));
+    let resources = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
+    // Looked up after the registry knows the connection: a removal is either seen here or ends it from there.
+    match shared.member(identity.node_id) {
+        Ok(draining) => connection.draining.store(draining, Ordering::Relaxed),
+        Err(why) => connection.refuse_all(why),
+    }
+    shared.metrics.connections_opened.add(1);
+    let rate = shared.limits.bytes_per_second_per_worker;
+    let burst = rate.saturating_mul(BURST_SECONDS);
+    let socket = Metered::new(*socket, shared.clock, rate, burst);
+    let caller = Caller { connection: Arc::clone(&connection), resources };
+    let service = ConnectionService::new(service, caller);
+    Some(Box::pin(Driver::new(Arc::clone(shared), connection, socket, service, permit)))
+}
+
+/// Passes a connection on to the Enrollment service, if the limits allow.
+async fn join(shared: &Shared, socket: tokio::net::TcpStream, first: Vec<u8>, address: SocketAddr) {
+    if !shared.join_open.load(Ordering::Relaxed) {
+        shared.metrics.refused_connections.add("join_closed");
+        return;
+    }
+    if !shared.splice_rates.admit(shared.clock.now(), address.ip()) {
+        shared.metrics.refused_connections.add("join_rate");
+        return;
+    }
+    let Some(_permit) = shared.splices.admit(address.ip()) else {
+        shared.metrics.refused_connections.add("joins");
+        return;
+    };
+    shared.metrics.join_connections.add(1);
+    let limits = SpliceLimits {
+        bytes_max: shared.limits.splice_bytes_max,
+        idle: Duration::from_millis(shared.limits.splice_idle_ms),
+        total: Duration::from_millis(shared.limits.splice_total_ms),
+    };
+    let ended = splice(socket, first, &shared.join_socket, limits).await;
+    shared.metrics.joins_ended.add(ended.kind());
+    match ended {
+        SpliceEnd::Done => tracing::debug!(%address, "join connection done"),
+        SpliceEnd::Unavailable => tracing::warn!("the Enrollment service does not listen"),
+        other => tracing::info!(%address, why = other.kind(), "join connection cut"),
+    }
+}
