@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::slots::LeaseSlots;
+use super::slots::{KEY_ORIGIN, LeaseSlots};
 use super::wheel::Wheel;
 use super::{Expired, LEASES_MAX, LeaseError, LeaseHandle, LeaseStats};
 use crate::time::MonoMs;
@@ -15,7 +15,7 @@ const LOOKS_MAX: usize = 128;
 /// Leases with O(1) grant, renewal and revocation, and an exact expiry order.
 ///
 /// Exact means: `expire` ends the leases whose deadline is at or before `now` and no others, in
-/// order of (deadline, slot), to the millisecond. The table spans 34.8 years from its first grant;
+/// order of (deadline, slot), to the millisecond. The table spans 26 years from its first grant;
 /// later deadlines are held at that end. `now` comes from one monotonic clock; a `now` that is
 /// earlier than one seen before is harmless and expires nothing new.
 ///
@@ -38,7 +38,7 @@ impl LeaseTable {
     pub fn new(capacity_max: u32) -> Self {
         Self {
             slots: Arc::new(LeaseSlots::new(capacity_max.min(LEASES_MAX))),
-            wheel: Wheel::new(),
+            wheel: Wheel::new(KEY_ORIGIN),
             vacant: VecDeque::new(),
             used: 0,
             frozen_at: None,
@@ -137,8 +137,9 @@ impl LeaseTable {
     /// Ends at most `max` leases that are due at `now`, in order of (deadline, slot), and appends
     /// them to `out`. Returns whether more are due. Frozen: none, false.
     pub fn expire(&mut self, now: MonoMs, max: usize, out: &mut Vec<Expired>) -> bool {
+        let Some(key_due) = self.advance(now) else { return false };
         let mut left = max;
-        while let Some((key, slot)) = self.next_due(now) {
+        while let Some((key, slot)) = self.next_due(key_due) {
             if left == 0 {
                 return true;
             }
@@ -178,23 +179,18 @@ impl LeaseTable {
 
     /// A time before which no lease is due: when to call [`Self::expire`] next.
     ///
-    /// Exact while few leases are near; with many, up to 256 ms early for one due within 65 s and
-    /// up to one bucket of its level (65 s, 4.7 h) early for one further away. `None` when there
-    /// are no leases, or while frozen.
+    /// Exact while the next leases are few; with more than 128 in the wheel's next bucket it is the
+    /// bucket's start: up to 256 ms early, or, when none is due before the wheel's next turn, that
+    /// turn (every 65 s; 4.7 h). `None` when there are no leases, or while frozen.
     pub fn next_deadline(&mut self) -> Option<MonoMs> {
         if self.frozen_at.is_some() {
             return None;
         }
+        let first = self.next_due(u64::MAX).map(|(key, _)| key);
         let slots = &self.slots;
-        while let Some((armed, slot)) = self.wheel.first_due() {
-            let key = slots.key(slot);
-            if key == armed {
-                return Some(slots.time_at(key));
-            }
-            self.wheel.rearm(slot, key);
-            self.stats.rearmed += 1;
-        }
-        self.wheel.lower_bound(LOOKS_MAX, |slot| slots.key(slot)).map(|key| slots.time_at(key))
+        first
+            .or_else(|| self.wheel.lower_bound(LOOKS_MAX, |slot| slots.key(slot)))
+            .map(|key| slots.time_at(key))
     }
 
     /// Makes every deadline later by `ms`, in O(1). For time in which no beat could be received.
@@ -266,9 +262,8 @@ impl LeaseTable {
         assert_eq!(live, granted - expired - revoked, "every lease that was granted is somewhere");
     }
 
-    /// The next lease that is due at `now`, as (key, slot); leases found renewed are put away.
-    fn next_due(&mut self, now: MonoMs) -> Option<(u64, u32)> {
-        let key_due = self.advance(now)?;
+    /// The next lease up to `key_due`, as (key, slot); those found renewed are put away.
+    fn next_due(&mut self, key_due: u64) -> Option<(u64, u32)> {
         loop {
             let (armed, slot) = self.wheel.first_due().filter(|due| due.0 <= key_due)?;
             let key = self.slots.key(slot);
@@ -306,3 +301,6 @@ impl LeaseTable {
         self.vacant.push_back(slot);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,9 +44,10 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
-    pub(super) fn new() -> Self {
+    /// A wheel that has reached `key`.
+    pub(super) fn new(key: u64) -> Self {
         Self {
-            at: 0,
+            at: tick_of(key),
             heads: vec![NIL; LEVELS * BUCKETS].into(),
             occupied: [[0; BUCKETS / 64]; LEVELS],
             links: Vec::new(),
@@ -141,8 +142,7 @@ impl Wheel {
     /// A key that no slot's present key is below, `due` aside; `None` when all else is empty.
     ///
     /// Exact as long as it is found by looking at no more than `looks_max` slots; otherwise the
-    /// start of a bucket, so at most 256 ms early for what is due within 65 s and at most one
-    /// bucket of its level early for what is further away.
+    /// start of the first bucket that has slots, and that is at most one bucket's width early.
     pub(super) fn lower_bound(&self, looks_max: usize, key_of: impl Fn(u32) -> u64) -> Option<u64> {
         let mut best: Option<u64> = None;
         let mut looks = 0;
@@ -255,4 +255,124 @@ impl Wheel {
 
 const fn tick_of(key: u64) -> u32 {
     (key >> TICK_BITS) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wheel at key 0 with slot `i` armed at `keys[i]`.
+    fn armed(keys: &[u64]) -> Wheel {
+        let mut wheel = Wheel::new(0);
+        for (slot, &key) in keys.iter().enumerate() {
+            wheel.arm(slot as u32, key);
+        }
+        wheel
+    }
+
+    fn at(keys: &[u64]) -> impl Fn(u32) -> u64 + '_ {
+        |slot| keys[slot as usize]
+    }
+
+    /// Keys at both sides of every level's edges.
+    fn edges() -> Vec<u64> {
+        let powers = (0..40).map(|power| 1_u64 << power);
+        let around = powers.flat_map(|power| [power - 1, power, power + 1]);
+        around.chain([(1 << 40) - 1]).filter(|&key| key > 0 && key < 1 << 40).collect()
+    }
+
+    #[test]
+    fn everything_is_due_in_order_at_its_own_key() {
+        let keys = edges();
+        let mut wheel = armed(&keys);
+        wheel.check_invariants(at(&keys));
+        let mut order: Vec<(u64, u32)> = (0..).zip(&keys).map(|(slot, &key)| (key, slot)).collect();
+        order.sort_unstable();
+        for (key, slot) in order {
+            let reached = wheel.first_due().map(|due| due.0);
+            assert_eq!(reached.or_else(|| wheel.lower_bound(1_000, at(&keys))), Some(key));
+            wheel.advance(key, at(&keys));
+            assert_eq!(wheel.first_due(), Some((key, slot)));
+            assert_eq!(wheel.due_until(key).next(), Some((key, slot)));
+            wheel.disarm(slot);
+            wheel.check_invariants(at(&keys));
+        }
+        assert_eq!(wheel.len(), 0);
+    }
+
+    #[test]
+    fn one_long_advance_reaches_all() {
+        let keys = edges();
+        let mut wheel = armed(&keys);
+        assert_eq!(wheel.advance((1 << 40) - 1, at(&keys)), 0);
+        wheel.check_invariants(at(&keys));
+        assert!(wheel.due_until(u64::MAX).is_sorted());
+        assert_eq!(wheel.due_until(u64::MAX).count(), keys.len());
+    }
+
+    #[test]
+    fn the_lower_bound_is_exact_while_it_may_look_at_all() {
+        let keys = edges();
+        let mut wheel = armed(&keys);
+        for from in 0..40 {
+            wheel.advance(1 << from, at(&keys));
+            let ahead = keys.iter().copied().filter(|&key| tick_of(key) > wheel.at).min();
+            assert_eq!(wheel.lower_bound(1_000, at(&keys)), ahead);
+            if let Some(bound) = wheel.lower_bound(0, at(&keys)) {
+                assert!(ahead.is_some_and(|ahead| bound <= ahead));
+            }
+        }
+    }
+
+    #[test]
+    fn renewed_slots_go_to_their_new_place_and_are_counted() {
+        let mut keys = vec![1_000, 1_000, 90_000, 90_000];
+        let mut wheel = armed(&keys);
+        keys[1] = 500_000;
+        keys[3] = 90_001;
+        assert_eq!(wheel.advance(1_000, at(&keys)), 1);
+        assert_eq!(wheel.first_due(), Some((1_000, 0)));
+        assert_eq!(wheel.due_until(u64::MAX).count(), 1);
+        // Found in the same bucket: not moved, but due at the key that it has now.
+        assert_eq!(wheel.advance(90_001, at(&keys)), 0);
+        assert_eq!(
+            wheel.due_until(u64::MAX).collect::<Vec<_>>(),
+            [(1_000, 0), (90_000, 2), (90_001, 3)]
+        );
+        wheel.check_invariants(at(&keys));
+    }
+
+    #[test]
+    fn slots_leave_from_any_place_in_a_list() {
+        for leaving in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+            let keys = [70_000; 3];
+            let mut wheel = armed(&keys);
+            for slot in leaving {
+                wheel.disarm(slot);
+                wheel.check_invariants(at(&keys));
+                wheel.disarm(slot);
+            }
+            wheel.disarm(77);
+            assert_eq!((wheel.len(), wheel.lower_bound(9, at(&keys))), (0, None));
+        }
+    }
+
+    #[test]
+    fn what_is_armed_behind_the_wheel_is_due_at_once() {
+        let keys = [10, 5_000];
+        let mut wheel = Wheel::new(0);
+        wheel.advance(4_000, at(&keys));
+        wheel.arm(0, 10);
+        wheel.arm(1, 5_000);
+        assert_eq!(wheel.first_due(), Some((10, 0)));
+        wheel.advance(20, at(&keys));
+        assert_eq!(wheel.due_until(u64::MAX).count(), 1, "a wheel never goes back");
+        wheel.check_invariants(at(&keys));
+    }
+
+    #[test]
+    #[should_panic(expected = "looked at too late")]
+    fn a_deadline_that_moved_back_is_caught() {
+        armed(&[70_000]).check_invariants(|_| 5_000);
+    }
 }

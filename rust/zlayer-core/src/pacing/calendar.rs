@@ -21,13 +21,15 @@ const GROUPS_MAX: u64 = 64;
 /// Cells by their number since time 0; cell `i` holds the beats in `(time(i - 1), time(i)]`.
 pub(super) type Span = RangeInclusive<u64>;
 
-/// The rate at which the whole fleet beats when nothing is in the way.
+/// What an even spread of the whole fleet's beats gives to each stretch of time.
 #[derive(Clone, Copy)]
-pub(super) struct Rate {
+pub(super) struct Share {
     /// Beats…
     pub(super) beats: u64,
     /// …in this many milliseconds.
     pub(super) per_ms: u64,
+    /// Whether a fair place may be in a cell that is full under the cap.
+    pub(super) above_cap: bool,
 }
 
 pub(super) struct Calendar {
@@ -36,8 +38,6 @@ pub(super) struct Calendar {
     width_parts: u64,
     /// Beats that a cell may hold under the cap.
     room: u32,
-    /// What shifts have added to every time.
-    offset_ms: u64,
     /// First cell that is not in the past.
     base: u64,
     /// Ring, by cell number modulo its length, a power of two.
@@ -64,7 +64,6 @@ impl Calendar {
             width_ms,
             width_parts,
             room,
-            offset_ms: 0,
             base: 0,
             counts: vec![0; len].into(),
             groups: vec![0; len / GROUP as usize].into(),
@@ -126,34 +125,33 @@ impl Calendar {
         })
     }
 
-    /// Latest cell at or before `aim` in a group that has not had its share. Looks back over a
-    /// quarter of the span at most. One beat above its share is allowed to those `in_phase`: groups
-    /// and TTL have no common measure, so shares differ by one from TTL to TTL.
+    /// Latest cell at or before `aim` in a group that has had less than its share and `more`.
+    /// Looks back over a quarter of the span at most, so that a TTL is never cut by more.
+    ///
+    /// A beat in its own phase is allowed one more: TTLs are not whole groups, so that from TTL to
+    /// TTL the share of a group differs by one, and a fleet in phase must not be stirred by that.
     pub(super) fn fair_before(
         &self,
         aim: u64,
         span: &Span,
-        rate: Rate,
-        in_phase: bool,
+        share: Share,
+        more: u64,
     ) -> Option<u64> {
         let reach = ((span.end() - span.start()) / 4).min(GROUPS_MAX * GROUP);
         let low = aim.saturating_sub(reach).max(*span.start());
-        let groups = (low / GROUP..=aim / GROUP).rev();
-        let fair = |group: &u64| self.has_share(*group, rate, u64::from(in_phase));
-        groups.filter(fair).find_map(|group| self.roomiest(group, low, aim))
+        let mut groups = (low / GROUP..=aim / GROUP).rev();
+        groups.find_map(|group| self.fair_in(group, low, aim, share, more))
     }
 
-    /// Cell nearest to `aim`, earlier ones first, in a group that has not had its share.
-    pub(super) fn fair_around(&self, aim: u64, span: &Span, rate: Rate) -> Option<u64> {
+    /// Cell nearest to `aim`, earlier ones first, in a group that has had less than its share.
+    pub(super) fn fair_around(&self, aim: u64, span: &Span, share: Share) -> Option<u64> {
         let (low, high) = (*span.start(), *span.end());
         let group = aim / GROUP;
-        let earlier = (low / GROUP..=group).rev().take(GROUPS_MAX as usize);
-        let later = (group..=high / GROUP).take(GROUPS_MAX as usize);
-        let fair = |group: &u64| self.has_share(*group, rate, 0);
+        let mut earlier = (low / GROUP..=group).rev().take(GROUPS_MAX as usize);
+        let mut later = (group..=high / GROUP).take(GROUPS_MAX as usize);
         earlier
-            .filter(fair)
-            .find_map(|group| self.roomiest(group, low, aim))
-            .or_else(|| later.filter(fair).find_map(|group| self.roomiest(group, aim, high)))
+            .find_map(|group| self.fair_in(group, low, aim, share, 0))
+            .or_else(|| later.find_map(|group| self.fair_in(group, aim, high, share, 0)))
     }
 
     /// The cell with the fewest beats among those shortly before `aim`, the latest of them.
@@ -195,11 +193,6 @@ impl Calendar {
         }
     }
 
-    /// Makes every time later by `ms`.
-    pub(super) fn shift_by(&mut self, ms: u64) {
-        self.offset_ms = self.offset_ms.saturating_add(ms);
-    }
-
     /// Beats in all cells.
     pub(super) fn reserved(&self) -> usize {
         self.reserved
@@ -217,21 +210,22 @@ impl Calendar {
         }
     }
 
-    /// Whether `group` has fewer beats than its share, and `more`.
-    fn has_share(&self, group: u64, rate: Rate, more: u64) -> bool {
-        let until = |group: u64| {
+    /// The latest of the least filled cells of `group` in `low..=high`, if the group has had less
+    /// than its share and `more`.
+    fn fair_in(&self, group: u64, low: u64, high: u64, share: Share, more: u64) -> Option<u64> {
+        // Differences of one rising sum, so that the shares of any stretch add up.
+        let sum_until = |group: u64| {
             let ms = u128::from(group) * u128::from(GROUP * self.width_ms);
-            ms * u128::from(rate.beats.min(1 << 40))
-                / (u128::from(self.width_parts) * u128::from(rate.per_ms))
+            ms * u128::from(share.beats.min(1 << 40))
+                / (u128::from(self.width_parts) * u128::from(share.per_ms))
         };
-        let share = (until(group + 1) - until(group)) as u64 + more;
-        u64::from(self.groups[self.position(group * GROUP) / GROUP as usize]) < share
-    }
-
-    /// The latest of the least filled cells of `group` in `low..=high`.
-    fn roomiest(&self, group: u64, low: u64, high: u64) -> Option<u64> {
+        let taken = u128::from(self.groups[self.position(group * GROUP) / GROUP as usize]);
+        if taken >= sum_until(group + 1) - sum_until(group) + u128::from(more) {
+            return None;
+        }
         let cells = (group * GROUP).max(low)..=(group * GROUP + GROUP - 1).min(high);
-        cells.rev().min_by_key(|&cell| self.counts[self.position(cell)])
+        let count = |cell: &u64| self.counts[self.position(*cell)];
+        cells.rev().min_by_key(count).filter(|cell| share.above_cap || count(cell) < self.room)
     }
 
     fn last_with_room(&self, low: u64, high: u64) -> Option<u64> {
@@ -250,13 +244,13 @@ impl Calendar {
 
     /// The cell that `time` lies in.
     fn cell_of(&self, time: MonoMs) -> u64 {
-        let ms = u128::from(time.0.saturating_sub(self.offset_ms));
+        let ms = u128::from(time.0);
         (ms * u128::from(self.width_parts)).div_ceil(u128::from(self.width_ms)) as u64
     }
 
     /// The last millisecond of a cell.
     fn time_of(&self, cell: u64) -> MonoMs {
         let ms = u128::from(cell) * u128::from(self.width_ms) / u128::from(self.width_parts);
-        MonoMs((ms as u64).saturating_add(self.offset_ms))
+        MonoMs(ms as u64)
     }
 }

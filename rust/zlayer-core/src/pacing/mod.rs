@@ -18,7 +18,7 @@
 mod calendar;
 mod room;
 
-use calendar::Calendar;
+use calendar::{Calendar, Share};
 
 use crate::time::MonoMs;
 use crate::ttl::AdaptiveTtlConfig;
@@ -41,12 +41,28 @@ pub struct Pacer {
 /// How full the calendar is when every worker has its slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Load {
-    /// Below nine tenths of the cap: kept even by quotas, the cap is far.
+    /// Below nine tenths of the cap: kept even by quotas, with the cap as a limit.
     Sparse,
-    /// Close to the cap or at it: a cell with room is all that counts.
+    /// Close to the cap or at it: even is full, so a cell with room is all that counts.
     Dense,
-    /// No cap, or one that can't be met: kept even by quotas.
+    /// No cap, or one that can't be met: kept even by quotas alone.
     Open,
+}
+
+/// Where a beat should be.
+struct Aim {
+    time: MonoMs,
+    kind: AimKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AimKind {
+    /// Anywhere in the TTL: a fresh session.
+    Anywhere,
+    /// The worker's own phase.
+    Phase,
+    /// As late as may be: a worker that has lost its phase.
+    Latest,
 }
 
 impl Pacer {
@@ -58,15 +74,15 @@ impl Pacer {
         Self { calendar: Calendar::new(horizon_ms, cap), horizon_ms, cap, opened: 0 }
     }
 
-    /// Reserves a worker's next beat, no later than `now + ttl_ms` (at most `max_ttl_secs`), and
-    /// always after `now`.
+    /// Reserves a worker's next beat: after `now`, no later than `now + ttl_ms`, and no later than
+    /// the longest TTL of the configuration.
     ///
     /// `previous` is the slot that this worker was given before, released here whether it lies
     /// ahead or behind; `None` if it holds none. `n_workers` counts all workers that hold slots,
     /// this one included. `fresh` marks the first report of a session.
     ///
-    /// When the cap can't be met (`n_workers > cap * ttl`) or is 0, beats are still spread evenly
-    /// over the TTL.
+    /// When the cap is 0 or can't be met (`n_workers > cap * ttl`), beats are still spread evenly
+    /// over the TTL, each within 160 ms at the default cap of where an even spread has it.
     pub fn next_beat(
         &mut self,
         now: MonoMs,
@@ -81,33 +97,22 @@ impl Pacer {
         if let Some(slot) = previous {
             self.calendar.release(slot);
         }
+        let aim = if fresh { self.anywhere(now, ttl_ms) } else { steady(now, previous, ttl_ms) };
         let span = self.calendar.span(now, limit);
+        let cell = self.calendar.cell_near(aim.time, &span);
         let load = self.load(ttl_ms, n_workers);
-        let rate = calendar::Rate { beats: n_workers, per_ms: ttl_ms };
-        let cell = if fresh {
-            self.opened = self.opened.wrapping_add(1);
-            let point = u128::from(self.opened.wrapping_mul(GOLDEN));
-            let offset = (point * u128::from(ttl_ms)) >> 64;
-            let aim = self.calendar.cell_near(now.plus(1 + offset as u64), &span);
-            self.calendar
-                .fair_around(aim, &span, rate)
-                .filter(|_| load != Load::Dense)
-                .or_else(|| {
-                    (load != Load::Open).then(|| self.calendar.room_near(aim, &span)).flatten()
-                })
-                .unwrap_or_else(|| self.calendar.least_before(aim, &span))
-        } else {
-            let (aim, in_phase) = aim(now, previous, ttl_ms);
-            let aim = self.calendar.cell_near(aim, &span);
-            let fair = match load {
-                Load::Dense => None,
-                Load::Sparse | Load::Open => self.calendar.fair_before(aim, &span, rate, in_phase),
-            };
-            fair.or_else(|| {
-                (load != Load::Open).then(|| self.calendar.room_near(aim, &span)).flatten()
-            })
-            .unwrap_or_else(|| self.calendar.least_before(aim, &span))
+        let share = Share { beats: n_workers, per_ms: ttl_ms, above_cap: load == Load::Open };
+        let fair = match (load, aim.kind) {
+            (Load::Dense, _) => None,
+            (_, AimKind::Anywhere) => self.calendar.fair_around(cell, &span, share),
+            (_, AimKind::Phase) => self.calendar.fair_before(cell, &span, share, 1),
+            (_, AimKind::Latest) => self.calendar.fair_before(cell, &span, share, 0),
         };
+        let cell = fair
+            .or_else(
+                || if load == Load::Open { None } else { self.calendar.room_near(cell, &span) },
+            )
+            .unwrap_or_else(|| self.calendar.least_before(cell, &span));
         self.calendar.reserve(cell, now, limit)
     }
 
@@ -116,19 +121,13 @@ impl Pacer {
         self.calendar.release(slot);
     }
 
-    /// Makes every reservation later by `ms`, in O(1). For a caller whose workers' timers stood
-    /// still as well: it adds `ms` to the slots that it remembers. Not for a server that slept.
-    pub fn shift_by(&mut self, ms: u64) {
-        self.calendar.shift_by(ms);
-    }
-
     /// Reservations that lie ahead of the newest `now`.
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.calendar.reserved()
     }
 
-    /// Panics if the calendar's sums and bitmaps disagree with its cells.
+    /// Panics if the calendar's sums and bitmaps disagree with its cells. O(cells).
     pub fn check_invariants(&self) {
         self.calendar.check_invariants();
     }
@@ -144,16 +143,28 @@ impl Pacer {
             Load::Dense
         }
     }
+
+    /// The next point of the sequence over (now, now + TTL].
+    fn anywhere(&mut self, now: MonoMs, ttl_ms: u64) -> Aim {
+        self.opened = self.opened.wrapping_add(1);
+        let point = u128::from(self.opened.wrapping_mul(GOLDEN));
+        let offset = (point * u128::from(ttl_ms)) >> 64;
+        Aim { time: now.plus(1 + offset as u64), kind: AimKind::Anywhere }
+    }
 }
 
-/// Where a steady worker's next beat should be, and whether that keeps its phase.
-fn aim(now: MonoMs, previous: Option<MonoMs>, ttl_ms: u64) -> (MonoMs, bool) {
+/// Where the next beat of a worker with an open session should be.
+fn steady(now: MonoMs, previous: Option<MonoMs>, ttl_ms: u64) -> Aim {
     let limit = now.plus(ttl_ms);
     match previous {
-        // Late by less than half a TTL, which is what the network's delay is.
-        Some(slot) if slot <= now && now.since(slot) <= ttl_ms / 2 => (slot.plus(ttl_ms), true),
-        // Early by more than half a TTL: it said something out of turn.
-        Some(slot) if slot <= limit && slot.since(now) > ttl_ms / 2 => (slot, true),
-        _ => (limit, false),
+        // On time, or late by less than half a TTL.
+        Some(slot) if slot <= now && now.since(slot) <= ttl_ms / 2 => {
+            Aim { time: slot.plus(ttl_ms), kind: AimKind::Phase }
+        }
+        // Early by more than half a TTL: it said something out of turn, and keeps its slot.
+        Some(slot) if slot <= limit && slot.since(now) > ttl_ms / 2 => {
+            Aim { time: slot, kind: AimKind::Phase }
+        }
+        _ => Aim { time: limit, kind: AimKind::Latest },
     }
 }

@@ -100,13 +100,13 @@ mod tests {
             let (a, b) = ((seed >> 33) as usize % LEN, (seed >> 45) as usize % LEN);
             let (low, high) = (a.min(b), a.max(b));
             // Whole stretches, so that words and upper words empty and fill again.
-            for position in low..=high {
+            for (position, has_room) in plain.iter_mut().enumerate().take(high + 1).skip(low) {
                 map.set(position, round % 3 == 0);
-                plain[position] = round % 3 == 0;
+                *has_room = round % 3 == 0;
             }
             map.set(b, true);
             plain[b] = true;
-            let (from, to) = (low / 2, (high + LEN) / 2);
+            let (from, to) = (low / 2, usize::midpoint(high, LEN));
             assert_eq!(map.last_in(from, to), (from..=to).rev().find(|&at| plain[at]));
             assert_eq!(map.first_in(from, to), (from..=to).find(|&at| plain[at]));
             assert_eq!(map.get(a), plain[a]);
