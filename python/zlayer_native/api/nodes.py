@@ -1,0 +1,87 @@
+"""`/api/v1/cluster/nodes`."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from zlayer_native.api import request as ask
+from zlayer_native.api.problem import Problem
+from zlayer_native.api.protocol import Core
+
+#: Nodes of one page. Chosen: a page stays below 1 MiB.
+PAGE_MAX = 1000
+
+STATES = ("Ready", "Suspect", "Unreachable", "Draining", "Left")
+
+_ID_MAX = (1 << 63) - 1
+
+
+class Nodes:
+    """The members of the cluster."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def index(self, request: Request) -> Response:
+        """A page in order of id; the next one starts `after` the last id."""
+        ask.query(request, "after", "limit", "state", "label")
+        found: dict[str, object] = {
+            "after_id": ask.query_int(request, "after", 0, 0, _ID_MAX),
+            "limit": ask.query_int(request, "limit", 100, 1, PAGE_MAX),
+        }
+        state = request.query_params.get("state")
+        if state is not None:
+            if state not in STATES:
+                raise ask.invalid("state", f"expected one of {', '.join(STATES)}")
+            found["state"] = state
+        found["labels"] = _selector(request.query_params.getlist("label"))
+        return Response(self._core.nodes(found), media_type="application/json")
+
+    async def show(self, request: Request) -> Response:
+        """One node."""
+        node_id = _node_id(request)
+        node = self._core.node(node_id)
+        if node is None:
+            raise _no_node(node_id)
+        return Response(node, media_type="application/json")
+
+    async def remove(self, request: Request) -> Response:
+        """Removes a node for good: its stream is closed, its certificates are of no use."""
+        node_id = _node_id(request)
+        await self._core.propose({"type": "remove_node", "node_id": node_id})
+        return JSONResponse({"id": node_id, "removed": True})
+
+    async def drain(self, request: Request) -> Response:
+        """Switches draining: nothing new is placed on a draining node."""
+        node_id = _node_id(request)
+        document = await ask.body(request, "draining")
+        draining = document.get("draining")
+        if not isinstance(draining, bool):
+            raise ask.invalid("draining", "expected true or false")
+        await self._core.propose({"type": "set_draining", "node_id": node_id, "draining": draining})
+        return JSONResponse({"id": node_id, "draining": draining})
+
+
+def _selector(values: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        key, equals, wanted = value.partition("=")
+        if not equals:
+            raise ask.invalid("label", "expected key=value")
+        found[ask.named("label", key)] = ask.named("label", wanted)
+    if len(found) > ask.LABELS_MAX:
+        raise ask.invalid("label", f"at most {ask.LABELS_MAX}")
+    return found
+
+
+def _node_id(request: Request) -> int:
+    text = request.path_params["id"]
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Problem(404, "node_not_found", "there is no such node: an id is a number")
+    return int(text)
+
+
+def _no_node(node_id: int) -> Problem:
+    hint = "list the nodes with `zlayerd node ls`"
+    return Problem(404, "node_not_found", f"there is no node {node_id}", hint)

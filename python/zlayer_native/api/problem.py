@@ -1,0 +1,48 @@
+"""Errors as the API tells them: `{"error": {"code", "message", "hint"}}`."""
+
+from __future__ import annotations
+
+from starlette.responses import JSONResponse
+
+from zlayer_native import errors
+
+
+class Problem(Exception):
+    """A request that is answered with an error status."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
+        """The answer."""
+        body = {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+        return JSONResponse(body, status_code=self.status, headers=headers)
+
+
+#: Most specific first: the first class that fits decides (status, code, hint).
+_MAP: tuple[tuple[type[errors.ZLayerError], int, str, str], ...] = (
+    (errors.NodeNotFound, 404, "node_not_found", "list the nodes with `zlayerd node ls`"),
+    (errors.TokenNotFound, 404, "token_not_found", "list the tokens with `zlayerd token ls`"),
+    (errors.InvalidRequest, 400, "invalid_request", ""),
+    (errors.LabelNotPermitted, 400, "label_not_permitted", ""),
+    (errors.LimitReached, 409, "limit_reached", ""),
+    (errors.Refused, 409, "refused", ""),
+    (errors.Overloaded, 503, "overloaded", "try again in a second"),
+    (errors.NotLeader, 503, "not_leader", "ask another server"),
+    (errors.NoLeader, 503, "no_leader", "no server leads at the moment; try again"),
+    (errors.CoreStopped, 503, "core_stopped", "the server is stopping; see its log"),
+)
+
+
+def problem_of(error: errors.ZLayerError) -> Problem:
+    """What a caller is told about `error`; an unexpected one keeps its details to the log."""
+    for kind, status, code, hint in _MAP:
+        if isinstance(error, kind):
+            if isinstance(error, errors.Refused) and error.code not in ("refused", "invalid"):
+                code = error.code
+            return Problem(status, code, str(error), hint)
+    return Problem(500, "internal", "the server could not do this", "see the server's log")

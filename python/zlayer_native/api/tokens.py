@@ -1,0 +1,117 @@
+"""`/api/v1/cluster/tokens`: bootstrap tokens of workers (not the API's own)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from zlayer_native.api import request as ask
+from zlayer_native.api.problem import Problem
+from zlayer_native.api.protocol import Core, TokenClaims, TokenIssuer
+
+#: Life of a token in seconds: default and longest are those of the threat list, shortest is chosen.
+TTL_DEFAULT, TTL_MIN, TTL_MAX = 3600, 10, 24 * 3600
+
+#: Most uses of one token: as many as a cluster holds nodes.
+USES_MAX = 100_000
+
+_JTI = re.compile(r"[0-9a-f]{32}")
+_FIELDS = ("name", "ttl_secs", "uses", "labels", "labels_allowed")
+
+
+class Tokens:
+    """Makes, lists and revokes bootstrap tokens."""
+
+    def __init__(
+        self,
+        core: Core,
+        issuer: TokenIssuer,
+        join_address: str,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._core = core
+        self._issuer = issuer
+        self._join_address = join_address
+        self._now = now
+
+    async def index(self, request: Request) -> Response:
+        """All tokens with their uses; no secret."""
+        ask.query(request)
+        return Response(self._core.tokens(), media_type="application/json")
+
+    async def show(self, request: Request) -> Response:
+        """One token with its uses; no secret."""
+        jti = _jti(request)
+        token = self._core.token(jti)
+        if token is None:
+            raise _no_token(jti)
+        return Response(token, media_type="application/json")
+
+    async def revoke(self, request: Request) -> Response:
+        """Revokes a token: from the answer on it admits nobody."""
+        jti = _jti(request)
+        await self._core.propose({"type": "revoke_token", "jti": jti})
+        return JSONResponse({"jti": jti, "revoked": True})
+
+    async def create(self, request: Request) -> Response:
+        """Makes a token. The answer is the only place that its line is ever shown."""
+        document = await ask.body(request, *_FIELDS)
+        name = document.get("name", "")
+        if name != "":
+            ask.named("name", name)
+        labels = ask.labels("labels", document.get("labels", {}))
+        allowed = document.get("labels_allowed", [])
+        if not isinstance(allowed, list) or len(allowed) > ask.LABELS_MAX:
+            raise ask.invalid("labels_allowed", f"expected at most {ask.LABELS_MAX} label keys")
+        allowed = [ask.named("labels_allowed", key) for key in allowed]
+        uses = ask.integer(document, "uses", 1, 1, USES_MAX)
+        ttl_secs = ask.integer(document, "ttl_secs", TTL_DEFAULT, TTL_MIN, TTL_MAX)
+        created_s = int(self._now())
+        claims = TokenClaims(
+            jti=secrets.token_hex(16),
+            created_s=created_s,
+            expires_s=created_s + ttl_secs,
+            uses_max=uses,
+            labels=labels,
+            labels_allowed=allowed,
+        )
+        await self._core.propose(
+            {
+                "type": "create_token",
+                "jti": claims.jti,
+                "name": name,
+                "expires_ms": claims.expires_s * 1000,
+                "uses_max": uses,
+                "labels": labels,
+                "labels_allowed": allowed,
+            }
+        )
+        answer = {
+            "jti": claims.jti,
+            "name": name,
+            "token": self._issuer.issue(claims),
+            "cluster_id": self._issuer.cluster_id,
+            "expires_ms": claims.expires_s * 1000,
+            "uses_max": uses,
+            "labels": labels,
+            "labels_allowed": allowed,
+            "join_address": self._join_address,
+        }
+        return JSONResponse(answer, status_code=201)
+
+
+def _jti(request: Request) -> str:
+    text: str = request.path_params["jti"]
+    if not _JTI.fullmatch(text):
+        raise Problem(404, "token_not_found", "there is no such token: an id is 32 hex digits")
+    return text
+
+
+def _no_token(jti: str) -> Problem:
+    hint = "list the tokens with `zlayerd token ls`"
+    return Problem(404, "token_not_found", f"there is no token {jti}", hint)
