@@ -9,8 +9,9 @@ use std::ops::RangeInclusive;
 use super::room::RoomMap;
 use crate::time::MonoMs;
 
-/// Most cells in a ring. Chosen: 300 KiB; a longer horizon gets wider cells with more room.
-const CELLS_MAX: u64 = 1 << 16;
+/// Most cells in a ring. Chosen: 4.7 MiB. The defaults take 32,768 (150 KiB); only where the cap
+/// allows more than a million beats within the longest TTL are cells wider, with room for more.
+const CELLS_MAX: u64 = 1 << 20;
 /// Width of a cell where no cap gives it, in milliseconds. Chosen: that of the default cap.
 const CELL_MS_UNCAPPED: u64 = 20;
 /// Cells in a group. Chosen: 160 ms at the default cap, so that no second is off by much.
@@ -18,7 +19,8 @@ const GROUP: u64 = 8;
 /// Groups that a search for a fair place looks at. Bounds its cost; 10 s at the default cap.
 const GROUPS_MAX: u64 = 64;
 
-/// Cells by their number since time 0; cell `i` holds the beats in `(time(i - 1), time(i)]`.
+/// Cells by their number since time 0. Cell `i` is `(time(i - 1), time(i)]`; its beats are due at
+/// its end, so that as many cells end within any TTL as the cap has room for.
 pub(super) type Span = RangeInclusive<u64>;
 
 /// What an even spread of the whole fleet's beats gives to each stretch of time.
@@ -38,7 +40,7 @@ pub(super) struct Calendar {
     width_parts: u64,
     /// Beats that a cell may hold under the cap.
     room: u32,
-    /// First cell that is not in the past.
+    /// First cell whose end is still to come.
     base: u64,
     /// Ring, by cell number modulo its length, a power of two.
     counts: Box<[u32]>,
@@ -51,15 +53,15 @@ impl Calendar {
     /// An empty calendar over `horizon_ms` for `cap` beats a second; 0 is no cap.
     pub(super) fn new(horizon_ms: u64, cap: u64) -> Self {
         let (width_ms, width_parts, room) = if cap == 0 {
-            (CELL_MS_UNCAPPED.max(horizon_ms.div_ceil(CELLS_MAX / 2)), 1, u32::MAX)
+            (CELL_MS_UNCAPPED.max(horizon_ms.div_ceil(CELLS_MAX - 2)), 1, u32::MAX)
         } else {
             let beats = u128::from(horizon_ms) * u128::from(cap) / 1000;
-            let room = (beats.div_ceil(u128::from(CELLS_MAX / 2)) as u64).max(cap.div_ceil(1000));
-            (room * 1000, cap, u32::try_from(room).unwrap_or(u32::MAX))
+            let room = (beats.div_ceil(u128::from(CELLS_MAX - 2)) as u64).max(cap.div_ceil(1000));
+            (room * 1000, cap, room.min(u64::from(u32::MAX) - 1) as u32)
         };
         let cells = u128::from(horizon_ms) * u128::from(width_parts) / u128::from(width_ms);
-        // Two more: the cell that `now` lies in, and the one that the limit lies in.
-        let len = (cells as usize + 2).next_power_of_two().max(64);
+        // One more, for where a horizon that is not whole cells ends.
+        let len = (cells as usize + 1).next_power_of_two().max(64);
         Self {
             width_ms,
             width_parts,
@@ -72,14 +74,18 @@ impl Calendar {
         }
     }
 
-    /// Forgets what lies before `now`. Amortised O(1) a cell; a `now` that goes back is ignored.
+    /// Forgets the cells that ended at `now` or before. Amortised O(1) a cell; a `now` that goes
+    /// back is ignored.
     pub(super) fn advance(&mut self, now: MonoMs) {
-        let to = self.cell_of(now);
+        let to = self.cell_of(now.plus(1));
         if to <= self.base {
             return;
         }
         let len = self.counts.len() as u64;
         for cell in self.base..to.min(self.base + len) {
+            if self.reserved == 0 {
+                break;
+            }
             let position = self.position(cell);
             let count = std::mem::take(&mut self.counts[position]);
             if count > 0 {
@@ -91,15 +97,13 @@ impl Calendar {
         self.base = to;
     }
 
-    /// The cells with times after `now` and no later than `limit`; if there is none because they
-    /// are wider than that, the one that `limit` lies in.
-    pub(super) fn span(&self, now: MonoMs, limit: MonoMs) -> Span {
-        let low = self.cell_of(now.plus(1)).max(self.base);
+    /// The cells that end after the newest `now` and no later than `limit`; if there is none since
+    /// they are wider than that, the first one.
+    pub(super) fn span(&self, limit: MonoMs) -> Span {
+        let low = self.base;
         let last = self.cell_of(limit);
         let high = if self.time_of(last) > limit { last.saturating_sub(1) } else { last };
-        // A `now` behind the newest one seen may not reach beyond the ring either.
-        let end = self.base + self.counts.len() as u64 - 1;
-        if high < low { low..=low } else { low.min(end)..=high.min(end) }
+        low..=high.max(low)
     }
 
     /// The cell that `time` lies in, or the end of `span` that is nearer.
@@ -160,7 +164,8 @@ impl Calendar {
         (low..=aim).rev().min_by_key(|&cell| self.counts[self.position(cell)]).unwrap_or(aim)
     }
 
-    /// Counts one more beat in `cell` and returns its time, after `now` and no later than `limit`.
+    /// Counts one more beat in `cell` and returns when it is due: at the cell's end, but after `now`
+    /// and no later than `limit`.
     pub(super) fn reserve(&mut self, cell: u64, now: MonoMs, limit: MonoMs) -> MonoMs {
         let position = self.position(cell);
         let count = self.counts[position];
@@ -168,19 +173,10 @@ impl Calendar {
         self.groups[position / GROUP as usize] += 1;
         self.reserved += 1;
         self.with_room.set(position, count + 1 < self.room);
-        // The beats of one cell follow each other at even distances, the first one at its end. The
-        // whole part of the width keeps the last of them within the cell.
-        let whole = self.width_ms / self.width_parts;
-        let back = if self.room == u32::MAX {
-            0
-        } else {
-            whole * u64::from(count % self.room) / u64::from(self.room)
-        };
-        let time = MonoMs(self.time_of(cell).0 - back);
-        time.min(limit).max(now.plus(1))
+        self.time_of(cell).min(limit).max(now.plus(1))
     }
 
-    /// Takes one beat out of the cell that `slot` lies in, unless that is in the past.
+    /// Takes one beat out of the cell that `slot` lies in, unless that has ended.
     pub(super) fn release(&mut self, slot: MonoMs) {
         let cell = self.cell_of(slot);
         let position = self.position(cell);
@@ -191,6 +187,12 @@ impl Calendar {
             self.reserved -= 1;
             self.with_room.set(position, self.counts[position] < self.room);
         }
+    }
+
+    /// Beats that the cap allows in any stretch of `ms`; `None` without a cap.
+    pub(super) fn room_in(&self, ms: u64) -> Option<u128> {
+        let cells = u128::from(ms) * u128::from(self.width_parts) / u128::from(self.width_ms);
+        (self.room != u32::MAX).then(|| cells * u128::from(self.room))
     }
 
     /// Beats in all cells.

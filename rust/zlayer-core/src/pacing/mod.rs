@@ -33,7 +33,6 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 pub struct Pacer {
     calendar: Calendar,
     horizon_ms: u64,
-    cap: u64,
     /// Fresh sessions so far: the place in the low-discrepancy sequence.
     opened: u64,
 }
@@ -71,7 +70,7 @@ impl Pacer {
     pub fn new(cfg: AdaptiveTtlConfig) -> Self {
         let horizon_ms = u64::from(cfg.max_ttl_secs.max(cfg.min_ttl_secs).max(1)) * 1000;
         let cap = u64::from(cfg.max_heartbeats_per_second);
-        Self { calendar: Calendar::new(horizon_ms, cap), horizon_ms, cap, opened: 0 }
+        Self { calendar: Calendar::new(horizon_ms, cap), horizon_ms, opened: 0 }
     }
 
     /// Reserves a worker's next beat: after `now`, no later than `now + ttl_ms`, and no later than
@@ -94,11 +93,12 @@ impl Pacer {
         let ttl_ms = ttl_ms.clamp(1, self.horizon_ms);
         let limit = now.plus(ttl_ms);
         self.calendar.advance(now);
-        if let Some(slot) = previous {
+        // A slot whose time has come has been used: it goes on to count.
+        if let Some(slot) = previous.filter(|slot| *slot > now) {
             self.calendar.release(slot);
         }
         let aim = if fresh { self.anywhere(now, ttl_ms) } else { steady(now, previous, ttl_ms) };
-        let span = self.calendar.span(now, limit);
+        let span = self.calendar.span(limit);
         let cell = self.calendar.cell_near(aim.time, &span);
         let load = self.load(ttl_ms, n_workers);
         let share = Share { beats: n_workers, per_ms: ttl_ms, above_cap: load == Load::Open };
@@ -121,7 +121,8 @@ impl Pacer {
         self.calendar.release(slot);
     }
 
-    /// Reservations that lie ahead of the newest `now`.
+    /// Reservations that lie ahead of the newest `now`. Where a TTL is shorter than a beat's share of
+    /// time at the cap, those used within the present share count as well.
     #[must_use]
     pub fn reserved(&self) -> usize {
         self.calendar.reserved()
@@ -133,14 +134,11 @@ impl Pacer {
     }
 
     fn load(&self, ttl_ms: u64, n_workers: u64) -> Load {
-        let beats = u128::from(n_workers) * 1000;
-        let room = u128::from(self.cap) * u128::from(ttl_ms);
-        if beats > room {
-            Load::Open
-        } else if beats * 10 < room * 9 {
-            Load::Sparse
-        } else {
-            Load::Dense
+        let beats = u128::from(n_workers);
+        match self.calendar.room_in(ttl_ms) {
+            Some(room) if beats * 10 < room * 9 => Load::Sparse,
+            Some(room) if beats <= room => Load::Dense,
+            _ => Load::Open,
         }
     }
 
