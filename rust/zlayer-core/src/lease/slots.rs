@@ -25,10 +25,6 @@ const GENERATION_MAX: u32 = (1 << (64 - KEY_BITS)) - 1;
 const FIRST_CHUNK_BITS: u32 = 12;
 /// Enough doubling chunks for `LEASES_MAX` slots.
 const CHUNKS: usize = 19;
-/// Handles that `renew_many` looks at before it writes any. Chosen: about what one core can have in
-/// flight to memory at once.
-const BATCH: usize = 16;
-
 /// The renewable half of a lease table. Chunks are added as the table grows and never move.
 pub struct LeaseSlots {
     /// Time of `KEY_ORIGIN`. Set at the first grant, later only raised by shifts.
@@ -96,15 +92,9 @@ impl LeaseSlots {
         failed: &mut Vec<u64>,
     ) -> usize {
         let failed_before = failed.len();
-        for batch in handles.chunks(BATCH) {
-            // A compare-and-swap waits for its own cache line alone. Looking at the whole batch
-            // first lets the misses overlap.
-            let seen = batch.iter().fold(0, |seen, handle| seen | self.word(*handle as u32));
-            std::hint::black_box(seen);
-            for &handle in batch {
-                if self.renew(LeaseHandle::from_u64(handle), now, window_ms).is_err() {
-                    failed.push(handle);
-                }
+        for &handle in handles {
+            if self.renew(LeaseHandle::from_u64(handle), now, window_ms).is_err() {
+                failed.push(handle);
             }
         }
         handles.len() - (failed.len() - failed_before)
