@@ -145,6 +145,27 @@ fn lease_expire(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    group.bench_function("std_hash_map_and_binary_heap", |bencher| {
+        let deadlines: HashMap<u64, u64> =
+            (0..).zip(shuffled(LEASES)).map(|(id, deadline)| (id, deadline as u64 / 10)).collect();
+        let heap: BinaryHeap<_> = deadlines.iter().map(|(&id, &at)| Reverse((at, id))).collect();
+        bencher.iter_batched_ref(
+            || (deadlines.clone(), heap.clone()),
+            |(deadlines, heap)| {
+                let mut out = Vec::new();
+                while let Some(&Reverse((deadline, id))) = heap.peek() {
+                    if deadline > LEASES as u64 / 100 {
+                        break;
+                    }
+                    heap.pop();
+                    deadlines.remove(&id);
+                    out.push((id, deadline));
+                }
+                black_box(out)
+            },
+            BatchSize::PerIteration,
+        );
+    });
     group.finish();
 }
 

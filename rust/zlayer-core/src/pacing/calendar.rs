@@ -189,7 +189,7 @@ impl Calendar {
         }
     }
 
-    /// Beats that the cap allows in any stretch of `ms`; `None` without a cap.
+    /// Beats that the cap has room for in any stretch of `ms`; `None` without a cap.
     pub(super) fn room_in(&self, ms: u64) -> Option<u128> {
         let cells = u128::from(ms) * u128::from(self.width_parts) / u128::from(self.width_ms);
         (self.room != u32::MAX).then(|| cells * u128::from(self.room))
@@ -254,5 +254,138 @@ impl Calendar {
     fn time_of(&self, cell: u64) -> MonoMs {
         let ms = u128::from(cell) * u128::from(self.width_ms) / u128::from(self.width_parts);
         MonoMs(ms as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 10 s at 50 beats a second: cells of 20 ms, 512 in the ring, from `now` on.
+    fn calendar(now: MonoMs) -> Calendar {
+        let mut calendar = Calendar::new(10_000, 50);
+        calendar.advance(now);
+        assert_eq!((calendar.counts.len(), calendar.room), (512, 1));
+        calendar
+    }
+
+    fn fill(calendar: &mut Calendar, cells: impl Iterator<Item = u64>) {
+        for cell in cells {
+            let time = calendar.time_of(cell);
+            assert_eq!(calendar.reserve(cell, MonoMs(time.0 - 1), time), time);
+        }
+    }
+
+    #[test]
+    fn a_span_has_the_room_of_its_ttl_wherever_it_starts() {
+        for now in 1_000_000..1_000_100 {
+            let mut calendar = calendar(MonoMs(now));
+            let span = calendar.span(MonoMs(now + 10_000));
+            assert_eq!(span.clone().count(), 500);
+            assert!(calendar.time_of(*span.start()).0 > now);
+            assert!(calendar.time_of(*span.end()).0 <= now + 10_000);
+            assert_eq!(calendar.room_in(10_000), Some(500));
+            // Shorter than a cell: the first one, at the limit.
+            let span = calendar.span(MonoMs(now + 1));
+            assert_eq!(span.clone().count(), 1);
+            let time = calendar.reserve(*span.start(), MonoMs(now), MonoMs(now + 1));
+            assert_eq!(time, MonoMs(now + 1));
+        }
+    }
+
+    #[test]
+    fn cells_and_times_agree_for_widths_that_are_no_whole_milliseconds() {
+        for cap in [3, 7, 49, 333, 999, 1_000, 1_001, 7_777] {
+            let calendar = Calendar::new(600_000, cap);
+            for cell in (0..3_000).chain(9_999_999_000..9_999_999_100) {
+                let (start, end) = (calendar.time_of(cell), calendar.time_of(cell + 1));
+                assert!(start < end, "cap {cap}: cell {cell} is empty");
+                assert_eq!(calendar.cell_of(end), cell + 1);
+                assert_eq!(calendar.cell_of(start.plus(1)), cell + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_room_is_found_across_the_seam_of_the_ring() {
+        // Every place of the seam within the span, and holes on both sides of the aim.
+        for start in (0..512).step_by(5) {
+            let mut calendar = calendar(MonoMs((10_240 + start) * 20));
+            let span = calendar.span(MonoMs((10_240 + start) * 20 + 10_000));
+            let (low, high) = (*span.start(), *span.end());
+            let aim = low + 250;
+            fill(&mut calendar, low..=high);
+            assert_eq!(calendar.room_near(aim, &span), None);
+            let hole = |calendar: &mut Calendar, cell| calendar.release(calendar.time_of(cell));
+            for later in [high, low + 300] {
+                hole(&mut calendar, later);
+                assert_eq!(calendar.room_near(aim, &span), Some(later), "start {start}");
+            }
+            for earlier in [low, low + 100, aim] {
+                hole(&mut calendar, earlier);
+                assert_eq!(calendar.room_near(aim, &span), Some(earlier), "start {start}");
+            }
+            calendar.check_invariants();
+        }
+    }
+
+    #[test]
+    fn a_slot_that_has_passed_takes_no_other_one_with_it() {
+        let mut calendar = calendar(MonoMs(0));
+        let passed = calendar.reserve(9, MonoMs(0), MonoMs(10_000));
+        calendar.advance(MonoMs(5_000));
+        assert_eq!(calendar.reserved(), 0);
+        // The same place in the ring, one turn later.
+        calendar.reserve(9 + 512, MonoMs(5_000), MonoMs(15_000));
+        calendar.release(passed);
+        assert_eq!(calendar.reserved(), 1);
+        // As little one that nobody has, within the ring and beyond it.
+        calendar.release(MonoMs(6_000));
+        calendar.release(MonoMs((9 + 1_024) * 20));
+        assert_eq!(calendar.reserved(), 1);
+        calendar.check_invariants();
+    }
+
+    #[test]
+    fn a_fair_place_is_no_more_than_a_quarter_of_the_span_early() {
+        let mut calendar = calendar(MonoMs(0));
+        let span = calendar.span(MonoMs(10_000));
+        let aim = *span.end();
+        // One beat in each group is its share, to within one; the last quarter has it.
+        let share = Share { beats: 62, per_ms: 10_000, above_cap: false };
+        fill(&mut calendar, (aim - 125..=aim).filter(|cell| cell % GROUP == 0));
+        assert_eq!(calendar.fair_before(aim, &span, share, 0), None);
+        assert_eq!(calendar.fair_before(aim, &span, share, 1), Some(aim));
+        // A fresh session may go anywhere.
+        let earlier = calendar.fair_around(aim, &span, share);
+        assert!(earlier.is_some_and(|cell| cell < aim - 124), "{earlier:?}");
+        calendar.release(calendar.time_of(aim / GROUP * GROUP - 80));
+        assert_eq!(
+            calendar.fair_before(aim, &span, share, 0),
+            Some(aim / GROUP * GROUP - 80 + GROUP - 1)
+        );
+    }
+
+    #[test]
+    fn a_full_cell_is_fair_only_above_the_cap() {
+        let mut calendar = calendar(MonoMs(0));
+        let span = calendar.span(MonoMs(10_000));
+        // The only cell of its group that may be looked at.
+        let aim = 160;
+        fill(&mut calendar, 160..=160);
+        let many = Share { beats: 10_000, per_ms: 10_000, above_cap: true };
+        assert_eq!(calendar.fair_before(aim, &span, many, 0), Some(160));
+        let capped = Share { above_cap: false, ..many };
+        assert_eq!(calendar.fair_before(aim, &span, capped, 0), Some(159));
+    }
+
+    #[test]
+    fn the_least_filled_cell_is_the_latest_of_its_kind() {
+        let mut calendar = calendar(MonoMs(0));
+        let span = calendar.span(MonoMs(10_000));
+        fill(&mut calendar, 1..=300);
+        fill(&mut calendar, (1..=300).filter(|cell| cell % 10 != 0));
+        assert_eq!(calendar.least_before(299, &span), 290);
+        assert_eq!(calendar.least_before(1, &span), 1);
     }
 }
