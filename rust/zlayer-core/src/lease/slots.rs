@@ -58,9 +58,7 @@ impl LeaseSlots {
     ) -> Result<MonoMs, LeaseError> {
         let stale = LeaseError::Stale(handle);
         let cell = self.cell(handle.slot()).ok_or(stale)?;
-        let mut word = cell.load(Ordering::Acquire);
-        // Read after the word: whoever sees a granted word sees the origin it was granted with.
-        let origin = self.origin.load(Ordering::Acquire);
+        let (origin, mut word) = self.look(cell);
         let asked = key_at(origin, now.plus(window_ms));
         loop {
             let held = key_of(word);
@@ -103,9 +101,9 @@ impl LeaseSlots {
     /// When the lease is due, or `None` if it is stale.
     #[must_use]
     pub fn deadline(&self, handle: LeaseHandle) -> Option<MonoMs> {
-        let word = self.cell(handle.slot())?.load(Ordering::Acquire);
+        let (origin, word) = self.look(self.cell(handle.slot())?);
         let live = generation_of(word) == handle.generation() && key_of(word) != 0;
-        live.then(|| time_at(self.origin.load(Ordering::Acquire), key_of(word)))
+        live.then(|| time_at(origin, key_of(word)))
     }
 
     /// Leases that the table can hold.
@@ -189,6 +187,23 @@ impl LeaseSlots {
             }
         }
         false
+    }
+
+    /// A word with the origin that it had when it was read. With an older one, a renewal would be
+    /// too generous; with a newer one, it would promise what was never true of a lease that ended
+    /// before the shift.
+    #[inline]
+    fn look(&self, cell: &AtomicU64) -> (u64, u64) {
+        let mut origin = self.origin.load(Ordering::Acquire);
+        loop {
+            let word = cell.load(Ordering::Acquire);
+            // Origins only rise, so an equal one was there all the time.
+            let after = self.origin.load(Ordering::Acquire);
+            if after == origin {
+                return (origin, word);
+            }
+            origin = after;
+        }
     }
 
     /// The word of a slot; a vacant one where there is none.
