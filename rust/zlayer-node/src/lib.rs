@@ -11,6 +11,7 @@ pub mod clock;
 pub mod error;
 pub mod options;
 pub mod refusal;
+pub mod session;
 pub mod wake;
 
 mod accept;
