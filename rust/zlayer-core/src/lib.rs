@@ -8,5 +8,6 @@ pub mod lease;
 pub mod liveness;
 pub mod pacing;
 pub mod record;
+pub mod state;
 pub mod time;
 pub mod ttl;

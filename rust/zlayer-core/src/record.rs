@@ -72,7 +72,7 @@ pub struct Profile {
 pub struct CertificateRecord {
     /// Serial number, lower-case hex.
     pub serial: String,
-    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hex.
+    /// SHA-256 of the `SubjectPublicKeyInfo`, lower-case hex.
     pub key_hash: String,
     /// End of validity.
     pub not_after_ms: UnixMs,
