@@ -1,1 +1,73 @@
-//! The load swarm.
+//! The load swarm: real mTLS workers against a real server process, and the same load on its peers.
+//!
+//! ```text
+//!   swarm ── enroll (or keys) ── sessions of zlayer-node, paced ──┐
+//!     └──────────────────────── report_turn ─┐                     ├─ report
+//!   peers ── grpcio: report_turn, etcd ──────┴─ turn: one driver ──┘
+//! ```
+//!
+//! A run is one JSON document in and one out. Nothing is measured by a wall-clock bound: the figures are counts,
+//! CPU seconds of the server's process, and its memory.
+
+mod enroll;
+mod error;
+mod etcd;
+mod histogram;
+mod host;
+mod keys;
+mod meter;
+mod open;
+mod options;
+mod peers;
+mod process;
+mod report;
+mod report_turn;
+mod swarm;
+mod tally;
+mod turn;
+
+use tokio::runtime::Builder;
+
+pub use error::LoadError;
+pub use options::{Identities, OneOrMore, Options, PeerOptions, Phase, SwarmOptions};
+
+/// Threads of a swarm at most, unless more are asked for: the server needs the other cores.
+const THREADS_MAX: usize = 2;
+
+/// Runs the load that the options' `kind` names until it is done. Blocks.
+///
+/// # Errors
+/// [`LoadError`]: an option is wrong, a limit of the machine is too low, or a worker could not enrol, connect or beat.
+pub fn run(options_json: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let options = Options::from_json(options_json)?;
+    let (connections, threads) = match &options {
+        // In turn after paced, both connections of a worker are open for a moment.
+        Options::EnrollAndRun(swarm) if swarm.phase == Phase::Both => {
+            (swarm.workers * 2, swarm.threads)
+        }
+        Options::EnrollAndRun(swarm) => (swarm.workers, swarm.threads),
+        Options::Etcd(peer) | Options::Grpcio(peer) => (peer.connections, peer.threads),
+    };
+    host::make_room(connections)?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(threads_of(threads))
+        .thread_name("zlayer-load")
+        .enable_all()
+        .build()
+        .map_err(LoadError::Threads)?;
+    let report = runtime.block_on(async {
+        match options {
+            Options::EnrollAndRun(swarm) => swarm::enroll_and_run(*swarm).await,
+            Options::Etcd(peer) => peers::etcd(peer).await,
+            Options::Grpcio(peer) => peers::grpcio(peer).await,
+        }
+    })?;
+    serde_json::to_vec(&report).map_err(|error| LoadError::Options(error.to_string()))
+}
+
+fn threads_of(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
+        asked => asked,
+    }
+}

@@ -54,14 +54,6 @@ impl Prepared {
     /// [`NodeError::Option`] or [`NodeError::Identity`].
     pub fn new(options: &SessionOptions) -> Result<Self, NodeError> {
         let trust = Trust::of_servers(&options.cluster_id, &options.ca_pem)?;
-        Self::with_trust(options, trust)
-    }
-
-    /// As [`Self::new`], with a trust that other sessions share; the options' CA is not looked at.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn with_trust(options: &SessionOptions, trust: Trust) -> Result<Self, NodeError> {
         let servers = options.check()?;
         check_worker(&options.cluster_id, options.node_id, &options.certificate_pem)?;
         let identity = trust.client(&options.certificate_pem, &options.key_pem)?;
@@ -71,7 +63,13 @@ impl Prepared {
             version: options.version.clone(),
             timing: options.timing,
         };
-        Ok(Self { terms, trust, identity, seed: RandomState::new().hash_one(options.incarnation) })
+        Ok(Self::from_parts(trust, identity, terms))
+    }
+
+    /// As [`Self::new`], from parts that many sessions may share. Nothing checks that the identity is a worker's.
+    pub fn from_parts(trust: Trust, identity: Identity, terms: Terms) -> Self {
+        let seed = RandomState::new().hash_one(terms.incarnation);
+        Self { terms, trust, identity, seed }
     }
 }
 

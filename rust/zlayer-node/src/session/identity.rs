@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::error::NodeError;
 use crate::peer;
@@ -17,7 +17,7 @@ pub struct Trust {
     /// The name that is asked for and must be in the server's certificate.
     pub(crate) name: ServerName<'static>,
     /// The same as an HTTP origin.
-    pub(crate) origin: http::Uri,
+    origin: http::Uri,
 }
 
 /// A TLS configuration of one client.
@@ -72,11 +72,28 @@ impl Trust {
     /// [`NodeError::Identity`] when the certificate and the key can't be used, or don't belong together.
     pub fn client(&self, certificate_pem: &str, key_pem: &str) -> Result<Identity, NodeError> {
         let chain = tls::certificates("certificate", certificate_pem)?;
+        self.client_der(chain, tls::private_key(key_pem)?)
+    }
+
+    /// As [`Self::client`], with the certificate chain (leaf first) and the key as DER.
+    ///
+    /// # Errors
+    /// As [`Self::client`].
+    pub fn client_der(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Identity, NodeError> {
         let config = self
             .builder()?
-            .with_client_auth_cert(chain, tls::private_key(key_pem)?)
+            .with_client_auth_cert(chain, key)
             .map_err(|error| NodeError::Identity(error.to_string()))?;
         Ok(Self::finish(config))
+    }
+
+    /// What requests to such a server name as their origin.
+    pub fn origin(&self) -> http::Uri {
+        self.origin.clone()
     }
 
     fn builder(

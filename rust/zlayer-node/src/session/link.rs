@@ -85,7 +85,7 @@ impl Link {
         user_timeout: Duration,
     ) -> Result<Self, Failure> {
         let (requests, carrier) = dial(address, trust, identity, user_timeout).await?;
-        let client = ControlPlaneClient::with_origin(requests, trust.origin.clone())
+        let client = ControlPlaneClient::with_origin(requests, trust.origin())
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
         let (outbox, reports) = outbox();
         let mut calling = client.clone();

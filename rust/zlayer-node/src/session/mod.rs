@@ -28,5 +28,6 @@ pub use failure::{Failure, FailureKind};
 pub use identity::{Identity, Trust};
 pub use link::{Link, LinkEvent};
 pub use options::{SessionOptions, Timing, parse_server};
+pub use protocol::Terms;
 pub use worker::WorkerSession;
 pub use zlayer_wire::v1::Resources;

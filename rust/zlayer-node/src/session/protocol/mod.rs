@@ -100,11 +100,15 @@ impl Beat {
 
 /// What the worker says in each hello, and where it may say it.
 #[derive(Debug, Clone)]
-pub(crate) struct Terms {
-    pub(crate) servers: Vec<String>,
-    pub(crate) incarnation: u64,
-    pub(crate) version: String,
-    pub(crate) timing: Timing,
+pub struct Terms {
+    /// `host:port` of each; at least one.
+    pub servers: Vec<String>,
+    /// Tells a restarted worker from a reconnected one.
+    pub incarnation: u64,
+    /// Of zlayer-native on the worker.
+    pub version: String,
+    /// Waits and time limits.
+    pub timing: Timing,
 }
 
 /// One session's decisions.
