@@ -12,6 +12,7 @@ no URI name constraints: webpki fails closed on them and would refuse every leaf
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -186,6 +187,11 @@ CA_USAGE = _key_usage(key_cert_sign=True, crl_sign=True)
 def pem(certificate: x509.Certificate) -> bytes:
     """The certificate as PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def pem_of_der(content: bytes) -> str:
+    """A certificate's DER as PEM text."""
+    return ssl.DER_cert_to_PEM_cert(content)
 
 
 def der(certificate: x509.Certificate) -> bytes:

@@ -127,6 +127,11 @@ class IdentityStore:
         files.write_private(path, key_pem(key))
         return key
 
+    def has_pending_key(self) -> bool:
+        """Whether an earlier request left its key."""
+        self._finish_replacing()
+        return files.exists(self.folder / _NEXT_KEY)
+
     def discard_pending_key(self) -> None:
         """Makes the next `pending_key` a new one.
 
