@@ -79,15 +79,14 @@ impl Protocol {
     }
 
     pub(super) fn advance_candidate(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
-        let Some(candidate) = &self.candidate else { return };
-        if now < candidate.until() {
-            return;
-        }
-        match candidate.link() {
-            None => self.start_dial(now, out),
-            Some(link) => {
-                out.push(Effect::Close(link));
-                self.candidate_failed(now, Failure::lost("no answer to a dial in time"), out);
+        // A stage may end the very moment it begins: a wait of nothing.
+        while let Some(candidate) = self.candidate.as_ref().filter(|stage| stage.until() <= now) {
+            match candidate.link() {
+                None => self.start_dial(now, out),
+                Some(link) => {
+                    out.push(Effect::Close(link));
+                    self.candidate_failed(now, Failure::lost("no answer to a dial in time"), out);
+                }
             }
         }
     }

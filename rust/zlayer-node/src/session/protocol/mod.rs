@@ -453,7 +453,7 @@ impl Protocol {
         if std::mem::replace(&mut self.announced, false) {
             out.push(Effect::Tell(SessionEvent::Disconnected { why }));
         }
-        if self.status.state != SessionState::Leaving {
+        if self.status.state == SessionState::Connected {
             self.status.state = SessionState::Connecting;
         }
     }
