@@ -85,8 +85,8 @@ impl Swarm {
         let mut report = Report::new(sessions.len(), &paced, rss_growth, connect);
         if self.options.phase.is_in_turn() {
             // The new connection takes the session over before the old one goes.
-            let connections = self.open().await?;
             self.tally.note_ending();
+            let connections = self.open().await?;
             stop_all(sessions).await;
             let beats = self.in_turn(connections).await?;
             report = Report::new(report.workers, &beats, rss_growth, connect);

@@ -200,11 +200,12 @@ impl<O: Observer> Driver<O> {
     async fn input(&mut self, input: Input) {
         let mut effects = std::mem::take(&mut self.effects);
         self.protocol.handle(self.clock.now(), input, &mut effects);
+        // Before the events that come with it: whoever hears of an event may look at the status.
+        self.observer.status(&self.protocol.status());
         for effect in effects.drain(..) {
             self.carry_out(effect).await;
         }
         self.effects = effects;
-        self.observer.status(&self.protocol.status());
     }
 
     async fn carry_out(&mut self, effect: Effect) {

@@ -9,6 +9,7 @@
 //! answer, is too old, or has an outdated certificate, so that a new connection stands before the old one is closed.
 
 mod candidate;
+mod ends;
 #[cfg(test)]
 mod tests;
 
@@ -307,65 +308,6 @@ impl Protocol {
         self.spread_ms = ack.reconnect_spread_ms;
     }
 
-    fn ended(&mut self, now: MonoMs, link: LinkId, failure: Failure, out: &mut Vec<Effect>) {
-        if self.candidate.as_ref().is_some_and(|candidate| candidate.link() == Some(link)) {
-            self.candidate_failed(now, failure, out);
-            return;
-        }
-        let Some(primary) = self.primary.take_if(|primary| primary.link == link) else { return };
-        match failure.kind {
-            // The session that greets has superseded this one.
-            FailureKind::Refused if self.greets() => {}
-            FailureKind::Removed | FailureKind::Refused => self.refused(now, failure, out),
-            // The session goes on over a new connection to the same server, and the server knows it.
-            FailureKind::Aged => {
-                self.next_server = primary.server;
-                self.dial_soon(now);
-            }
-            FailureKind::Lost => {
-                self.plan_return(now, &primary);
-                self.announce_loss(failure.why, out);
-            }
-        }
-    }
-
-    fn plan_return(&mut self, now: MonoMs, primary: &Primary) {
-        if self.candidate.is_some() {
-            return;
-        }
-        // Beyond the time of the next beat the wait would eat the grace.
-        let spread_ms = match primary.beat {
-            Beat::Planned { at } => self.spread_ms.min(at.since(now)),
-            Beat::Sent { .. } => 0,
-        };
-        let leaving = self.status.state == SessionState::Leaving;
-        let wait_ms = if leaving { 0 } else { self.backoff.after_loss(spread_ms) };
-        self.next_server();
-        self.candidate = Some(Candidate::waiting(now.plus(wait_ms)));
-    }
-
-    /// Final until the cluster changes its mind: everything is closed, and a dial is tried rarely.
-    fn refused(&mut self, now: MonoMs, failure: Failure, out: &mut Vec<Effect>) {
-        self.close_all(out);
-        self.announced = false;
-        self.status.last_error = Some(failure.why.clone());
-        let removed = failure.kind == FailureKind::Removed;
-        out.push(Effect::Tell(SessionEvent::Refused { why: failure.why, removed }));
-        if self.status.state == SessionState::Leaving {
-            // Nobody is left to say goodbye to.
-            self.status.state = SessionState::Stopped;
-            return;
-        }
-        self.status.state = if removed { SessionState::Removed } else { SessionState::Refused };
-        self.next_server();
-        let wait_ms = self.backoff.after_refusal(&self.terms.timing);
-        self.candidate = Some(Candidate::waiting(now.plus(wait_ms)));
-    }
-
-    fn is_refused(&self) -> bool {
-        matches!(self.status.state, SessionState::Refused | SessionState::Removed)
-    }
-
     fn assigned(&mut self, link: LinkId, revision: u64, out: &mut Vec<Effect>) {
         let Some(primary) = self.primary.as_mut().filter(|primary| primary.link == link) else {
             return;
@@ -407,34 +349,6 @@ impl Protocol {
             self.next_server = primary.server;
         }
         self.dial_soon(now);
-    }
-
-    fn leave(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
-        if self.is_refused() {
-            return self.stop(out);
-        }
-        self.status.state = SessionState::Leaving;
-        if self.primary.is_none() {
-            self.dial_soon(now);
-        }
-    }
-
-    fn left(&mut self, ack: &StatusAck, sent: MonoMs, out: &mut Vec<Effect>) {
-        self.note_ack(ack, sent);
-        self.status.left = true;
-        self.stop(out);
-    }
-
-    fn stop(&mut self, out: &mut Vec<Effect>) {
-        self.close_all(out);
-        self.status.state = SessionState::Stopped;
-    }
-
-    fn close_all(&mut self, out: &mut Vec<Effect>) {
-        self.drop_candidate(out);
-        if let Some(primary) = self.primary.take() {
-            out.push(Effect::Close(primary.link));
-        }
     }
 
     fn announce_session(&mut self, out: &mut Vec<Effect>) {

@@ -219,7 +219,7 @@ fn a_report_after_the_lease_could_have_ended_is_counted() {
     bench.give(Input::Ended(link, failure(FailureKind::Lost)));
     bench.take();
     // The process was frozen, for instance.
-    bench.now = bench.now.plus(TTL_MS + GRACE_MS);
+    bench.now = bench.now.plus(TTL_MS + GRACE_MS + 1);
     bench.give(Input::Tick);
     bench.connect(1_000);
     assert_eq!(bench.protocol.status().lapses, 1);

@@ -140,6 +140,9 @@ fn a_refused_new_identity_leaves_the_session_alone() {
     assert_eq!(bench.protocol.status().last_error.as_deref(), Some("s0:1: Refused"));
     bench.sleep(9_000);
     assert_eq!(bench.take_report().0, old);
+    // Without it, the slow retry would be too slow.
+    bench.give(Input::Ended(old, failure(FailureKind::Lost)));
+    assert!(matches!(bench.take().last(), Some(Effect::Dial(..))));
 }
 
 #[test]
