@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use thiserror::Error;
+use zlayer_wal::WalError;
 
 /// Why a proposal has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -16,18 +17,33 @@ pub enum ProposeError {
     },
 }
 
+impl ProposeError {
+    pub(crate) fn stopped(why: &impl ToString) -> Self {
+        Self::Stopped { error: why.to_string() }
+    }
+}
+
 /// Why the log could not be opened. Nothing runs then.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// An entry or a snapshot is whole and yet can't be read: a newer version wrote it.
-    #[error("the control log holds {what} that this version can't read: {why}")]
-    Unreadable {
-        /// Which.
-        what: String,
+    /// The directory or a file in it.
+    #[error("control log: {0}")]
+    Log(#[from] WalError),
+    /// A snapshot is whole and yet can't be read: a newer version wrote it.
+    #[error("control log: the snapshot at {index}: {why}")]
+    Snapshot {
+        /// Index that it reaches.
+        index: u64,
+        /// What was wrong.
+        why: String,
+    },
+    /// The record that begins the term could not be made.
+    #[error("control log: {why}")]
+    Record {
         /// What was wrong.
         why: String,
     },
     /// A thread could not be started.
-    #[error("the control log's thread could not start: {0}")]
+    #[error("control log: a thread could not start: {0}")]
     Thread(std::io::Error),
 }

@@ -1,87 +1,231 @@
 //! The engine of one server, which agrees with itself.
+//!
+//! ```text
+//! proposer's thread          log's thread                          snapshot's thread
+//! stamp, encode ──> queue ──> write, sync ──> apply ──> answer
+//!                                              └── copy ──────────> save, purge
+//! ```
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::future::ready;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
-use tokio::sync::watch;
-use zlayer_core::command::{Command, Entry, Outcome};
+use tokio::sync::{oneshot, watch};
+use zlayer_core::command::{Command, Entry, Outcome, Refusal};
 use zlayer_core::state::State;
 use zlayer_core::time::UnixMs;
+use zlayer_wal::{AppendError, LogDir, Owner, Snapshots, Wal, WalError};
 
+use crate::applier::Applier;
+use crate::codec::{
+    Record, SnapshotBody, decode_record, decode_snapshot, encode_election, encode_entry,
+};
 use crate::control_log::{ControlLog, LogHealth, ProposeFuture};
 use crate::error::{OpenError, ProposeError};
+use crate::options::{LogOptions, Machine};
+use crate::saver::{Saver, SaverCounts};
 use crate::state_view::StateView;
 
-/// How to open a [`SingleVoter`].
-#[derive(Debug, Clone)]
-pub struct LogOptions {
-    /// Its directory; made if need be, mode 0700. One process at a time.
-    pub dir: PathBuf,
-    /// Whose log it is; a directory of another cluster is refused.
-    pub cluster_id: String,
-    /// Whose; a directory of another node is refused.
-    pub node_id: u64,
-    /// Log bytes after which a snapshot is made.
-    pub snapshot_bytes: u64,
+/// The control log of a cluster with one server. Dropping it shuts it down.
+pub struct SingleVoter {
+    wal: Arc<Wal>,
+    applier: Arc<Applier>,
+    clock: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+    term: u64,
+    counts: Arc<SaverCounts>,
+    saver: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The control log of a cluster with one server.
-pub struct SingleVoter {
-    state: Arc<StateView>,
-    next: Mutex<Result<u64, String>>,
-    revision: watch::Sender<u64>,
+/// What the disk holds.
+struct Loaded {
+    state: State,
+    term: u64,
+    /// Bytes of the records that the newest snapshot does not stand for.
+    unsaved_bytes: u64,
 }
 
 impl SingleVoter {
-    /// Opens the log, making it if need be, and applies what it holds.
+    /// Opens the log on this machine, making it if need be, and applies what it holds.
     ///
     /// # Errors
-    /// [`OpenError`], naming the file and what is wrong with it.
+    /// [`OpenError`], naming the file and what is wrong with it. Nothing runs then.
     pub fn open(options: LogOptions) -> Result<Self, OpenError> {
-        let state = State::new(options.cluster_id);
-        let (revision, _) = watch::channel(state.revision());
-        Ok(Self { state: Arc::new(StateView::new(state)), next: Mutex::new(Ok(1)), revision })
+        Self::open_on(options, Machine::default())
     }
 
-    fn commit(&self, command: Command) -> Result<Outcome, ProposeError> {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = match &mut *next {
-            Ok(index) => index,
-            Err(error) => return Err(ProposeError::Stopped { error: error.clone() }),
+    /// Opens the log on a machine of the caller's.
+    ///
+    /// # Errors
+    /// As [`SingleVoter::open`].
+    pub fn open_on(options: LogOptions, machine: Machine) -> Result<Self, OpenError> {
+        let LogOptions { dir, cluster_id, node_id, snapshot_bytes } = options;
+        let owner = Owner { cluster_id: cluster_id.clone(), node_id };
+        let dir = LogDir::open(machine.fs, dir, owner)?;
+        let snapshots = dir.snapshots();
+        let mut loaded = load_snapshot(&snapshots, cluster_id)?;
+        let wal =
+            dir.recover(machine.limits, loaded.state.applied_index(), &mut |index, bytes| {
+                loaded.replay(index, bytes)
+            })?;
+        let term = loaded.term + 1;
+        let index = elect(&wal, term)?;
+        let Loaded { state, unsaved_bytes, .. } = loaded;
+        let (applier, copies) = Applier::new(state, index, unsaved_bytes, snapshot_bytes);
+        let (wal, applier) = (Arc::new(wal), Arc::new(applier));
+        let counts = Arc::new(SaverCounts::default());
+        let saver = Saver {
+            term,
+            snapshots,
+            wal: Arc::clone(&wal),
+            applier: Arc::clone(&applier),
+            counts: Arc::clone(&counts),
         };
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let entry = Entry { stamp_ms: UnixMs(since.as_millis() as u64), command };
-        let (outcome, revision) = self.state.apply(*index, &entry);
-        *index += 1;
-        self.revision.send_replace(revision);
-        Ok(outcome)
+        let saver = saver.start(copies).map_err(OpenError::Thread)?;
+        tracing::info!(term, index, "control log open");
+        Ok(Self {
+            wal,
+            applier,
+            clock: machine.clock,
+            term,
+            counts,
+            saver: Mutex::new(Some(saver)),
+        })
     }
+
+    /// Why it stopped, if it did.
+    fn failure(&self) -> Option<String> {
+        let applying = self.applier.failed.get().cloned();
+        applying.or_else(|| self.wal.failure().map(|error| error.to_string()))
+    }
+}
+
+fn load_snapshot(snapshots: &Snapshots, cluster_id: String) -> Result<Loaded, OpenError> {
+    let Some(snapshot) = snapshots.newest()? else {
+        return Ok(Loaded { state: State::new(cluster_id), term: 0, unsaved_bytes: 0 });
+    };
+    for damaged in &snapshot.damaged {
+        tracing::warn!(damaged, "a snapshot is damaged; the one before it and the log stand in");
+    }
+    let index = snapshot.index;
+    let unreadable = |why| OpenError::Snapshot { index, why };
+    let SnapshotBody { term, state } = decode_snapshot(&snapshot.body).map_err(unreadable)?;
+    if state.applied_index() != index || state.cluster_id() != cluster_id {
+        return Err(unreadable("it is the state of another index or cluster".into()));
+    }
+    Ok(Loaded { state, term, unsaved_bytes: 0 })
+}
+
+impl Loaded {
+    fn replay(&mut self, index: u64, bytes: &[u8]) -> Result<(), String> {
+        match decode_record(bytes)? {
+            Record::Entry(entry) => {
+                self.state.apply(index, &entry);
+            }
+            Record::Elected { term } => self.term = self.term.max(term),
+        }
+        self.unsaved_bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// Begins a term, durably: what a voter does that has nobody to ask. Gives the index of the record.
+fn elect(wal: &Wal, term: u64) -> Result<u64, OpenError> {
+    let (elected, result) = mpsc::channel();
+    let record = encode_election(term).map_err(|why| OpenError::Record { why })?;
+    let appended = wal.append(record, move |result| {
+        // Whoever waits below is there until it is answered.
+        let _ = elected.send(result);
+    });
+    let failure = || wal.failure().unwrap_or(WalError::ShutDown);
+    appended.map_err(|_| failure())?;
+    Ok(result.recv().map_err(|_| failure())??)
+}
+
+fn answered<T: Send + 'static>(result: Result<T, ProposeError>) -> ProposeFuture<T> {
+    Box::pin(ready(result))
+}
+
+/// A command that never gets into the log.
+fn refused(why: String) -> ProposeFuture<Outcome> {
+    let field = "command".into();
+    answered(Ok(Outcome::Refused { refusal: Refusal::Invalid { field, why } }))
 }
 
 impl ControlLog for SingleVoter {
     fn propose(&self, command: Command) -> ProposeFuture<Outcome> {
-        let result = self.commit(command);
-        Box::pin(async move { result })
+        let entry = Entry { stamp_ms: (self.clock)(), command };
+        let record = match encode_entry(&entry) {
+            Ok(record) => record,
+            Err(why) => return refused(why),
+        };
+        let bytes = record.len() as u64;
+        let (answer, outcome) = oneshot::channel();
+        let applier = Arc::clone(&self.applier);
+        let appended = self.wal.append(record, move |result| {
+            // Whoever proposed may have gone; the command is committed all the same.
+            let answer = |result| drop(answer.send(result));
+            match result {
+                Ok(index) => applier.apply_and_answer(index, &entry, bytes, answer),
+                Err(error) => answer(Err(ProposeError::stopped(&error))),
+            }
+        });
+        match appended {
+            Ok(()) => Box::pin(async {
+                let lost = |_| Err(ProposeError::stopped(&"nobody answered"));
+                outcome.await.unwrap_or_else(lost)
+            }),
+            Err(AppendError::Overloaded { .. }) => answered(Err(ProposeError::Overloaded)),
+            Err(AppendError::Stopped(error)) => answered(Err(ProposeError::stopped(&error))),
+            Err(error @ AppendError::TooLarge { .. }) => refused(error.to_string()),
+        }
     }
 
     fn state(&self) -> Arc<StateView> {
-        Arc::clone(&self.state)
+        Arc::clone(&self.applier.state)
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
-        self.revision.subscribe()
+        self.applier.revision.subscribe()
     }
 
     fn confirm_leader(&self) -> ProposeFuture<()> {
-        Box::pin(async { Ok(()) })
+        // Nobody else can lead, and what was acknowledged was applied before.
+        answered(match self.failure() {
+            None => Ok(()),
+            Some(error) => Err(ProposeError::stopped(&error)),
+        })
     }
 
     fn health(&self) -> LogHealth {
-        LogHealth { term: 1, ..LogHealth::default() }
+        let stats = self.wal.stats();
+        LogHealth {
+            stopped: self.failure(),
+            term: self.term,
+            last_index: self.applier.last_index.load(Ordering::Acquire),
+            appended: stats.appended,
+            log_bytes: stats.log_bytes,
+            fsync_count: stats.fsync_count,
+            fsync_p50_us: stats.fsync_p50_us,
+            fsync_p99_us: stats.fsync_p99_us,
+            snapshots: self.counts.saved.load(Ordering::Relaxed),
+            snapshots_failed: self.counts.failed.load(Ordering::Relaxed),
+        }
     }
 
     fn shutdown(&self) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Err("it was shut down".into());
+        self.wal.stop();
+        self.applier.close();
+        let mut saver = self.saver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(saver) = saver.take() {
+            // A panic there has ended the snapshots and nothing else.
+            let _ = saver.join();
+        }
+    }
+}
+
+impl Drop for SingleVoter {
+    fn drop(&mut self) {
+        self.shutdown();
     }
 }

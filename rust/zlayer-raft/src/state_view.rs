@@ -34,6 +34,14 @@ impl StateView {
         (outcome, state.revision())
     }
 
+    /// Moves the applied position on, so that the next entry is out of order.
+    #[cfg(test)]
+    pub(crate) fn apply_for_test(&self, index: u64) {
+        use zlayer_core::command::Command;
+        let command = Command::HoldExpiry { due: 0, leases: 0 };
+        self.apply(index, &Entry { stamp_ms: zlayer_core::time::UnixMs(0), command });
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, State> {
         // A panic while applying stops the log, so what is read is the last that will ever be there.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
