@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -32,7 +32,7 @@ from zlayer_native.identity.store import Identity, IdentityStore
 from zlayer_native.identity.token import UnverifiedToken, decode
 
 _Result = TypeVar("_Result")
-_Stub = rpc.EnrollmentAsyncStub
+_Stub: TypeAlias = "rpc.EnrollmentAsyncStub"  # Exists for the type checker only.
 
 
 @dataclass(frozen=True, kw_only=True)

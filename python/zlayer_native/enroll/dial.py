@@ -70,8 +70,11 @@ async def check_server(address: str, trust: Trust) -> None:
     context.load_verify_locations(cadata=trust.ca_pem)
     context.set_alpn_protocols(["h2"])
     name = join_name(trust.cluster_id)
+    loop = asyncio.get_running_loop()
     try:
-        _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, host, port, ssl=context, server_hostname=name
+        )
     except ssl.SSLCertVerificationError as error:
         text = _VERIFY_TEXTS.get(error.verify_code, error.verify_message)
         raise WrongServer(f"{address}: {text}", code="UNAUTHENTICATED") from error
@@ -83,7 +86,7 @@ async def check_server(address: str, trust: Trust) -> None:
     except OSError as error:
         text = f"{address}: can't be reached: {error.strerror or error}"
         raise EnrollmentError(text, code="UNAVAILABLE", retryable=True) from error
-    writer.transport.abort()
+    transport.abort()
 
 
 def _tls_text(error: ssl.SSLError) -> str:

@@ -92,7 +92,9 @@ def parse_claims(content: bytes) -> Token:
         InvalidRequest: a field is missing, unknown, of a wrong type or out of its range.
     """
     try:
-        document = json.loads(content, object_pairs_hook=_object, parse_constant=_no_constant)
+        # From text: given bytes, the parser would also guess at UTF-16 and marks.
+        text = content.decode()
+        document = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise fault("its claims are not JSON") from None
     if not isinstance(document, dict) or document.keys() != _NAMES:

@@ -90,18 +90,22 @@ def _read(path: Path, *, forbidden: int, wanted: str) -> bytes:
     except OSError as error:
         reason = "is a symbolic link" if path.is_symlink() else error.strerror
         raise IdentityError(f"{path}: {reason}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise IdentityError(f"{path}: is not a plain file")
         _check_owner(path, status)
         if status.st_mode & forbidden:
             mode = stat.S_IMODE(status.st_mode)
             raise IdentityError(f"{path}: mode {mode:04o} is too open: chmod {wanted} {path}")
-        content = file.read(FILE_BYTES_MAX + 1)
-    if len(content) > FILE_BYTES_MAX:
-        raise IdentityError(f"{path}: is longer than {FILE_BYTES_MAX} bytes")
-    return content
+        if status.st_size > FILE_BYTES_MAX:
+            raise IdentityError(f"{path}: is longer than {FILE_BYTES_MAX} bytes")
+        # A plain file gives all that it has; one that grows meanwhile is cut, and so unreadable.
+        return os.read(descriptor, FILE_BYTES_MAX)
+    except OSError as error:
+        raise IdentityError(f"{path}: can't be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
