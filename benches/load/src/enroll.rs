@@ -1,5 +1,6 @@
 //! Enrols workers through the cluster's own service, as `zlayerd` does, only many at once.
 
+use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,8 +26,10 @@ const ANSWER_BYTES: usize = 2 * 1024;
 const CALL_OVERHEAD_BYTES: usize = 512;
 const USER_TIMEOUT: Duration = Duration::from_secs(12);
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// A token without uses left is answered like a full rate limit. Nobody waits that long for the latter.
-const EXHAUSTED_PATIENCE: Duration = Duration::from_secs(15);
+/// The service's hint when to come back, in its trailing metadata.
+const RETRY_AFTER_KEY: &str = "zlayer-retry-after-ms";
+/// Longest wait that a hint can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// One enrolled worker.
 pub(crate) struct Worker {
@@ -84,7 +87,6 @@ struct State {
     /// one use.
     waiting: Vec<KeyPair>,
     done: Vec<Worker>,
-    last_success: Instant,
 }
 
 async fn register_all(
@@ -94,7 +96,6 @@ async fn register_all(
 ) -> Result<Vec<Worker>, LoadError> {
     let join = Trust::of_join(&options.cluster_id, &options.ca_pem)?;
     let waiting: Vec<_> = (0..options.workers).map(|_| keys::key()).collect::<Result<_, _>>()?;
-    let now = Instant::now();
     let done = Vec::with_capacity(options.workers);
     let enrolment = Arc::new(Enrolment {
         address: &options.server,
@@ -104,8 +105,8 @@ async fn register_all(
         trust,
         workers: options.workers,
         in_flight: options.enroll_in_flight,
-        until: now + Duration::from_secs_f64(options.timeout_seconds),
-        state: Mutex::new(State { waiting, done, last_success: now }),
+        until: Instant::now() + Duration::from_secs_f64(options.timeout_seconds),
+        state: Mutex::new(State { waiting, done }),
     });
     try_join_all((0..options.enroll_connections).map(|_| enrolment.work())).await?;
     Ok(std::mem::take(&mut enrolment.lock().done))
@@ -130,10 +131,11 @@ impl Enrolment<'_> {
             let (requests, carrier) = match dialled {
                 Ok(dialled) => dialled,
                 Err(failure) => {
-                    self.pause(&failure.to_string()).await?;
+                    self.pause(&failure.to_string(), RETRY_AFTER).await?;
                     continue;
                 }
             };
+            let task = carrier.spawn();
             let client = EnrollmentClient::with_origin(requests, self.join.origin());
             let calls_left = AtomicUsize::new(per_connection.max(1));
             let lanes = (0..self.in_flight).map(|_| self.call_in_turn(client.clone(), &calls_left));
@@ -141,7 +143,7 @@ impl Enrolment<'_> {
                 lane?;
             }
             drop(client);
-            carrier.finish().await;
+            task.finish().await;
         }
         Ok(())
     }
@@ -155,15 +157,11 @@ impl Enrolment<'_> {
         while calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
             let Some(key) = self.lock().waiting.pop() else { break };
             match self.register(client.clone(), &key).await {
-                Ok(worker) => {
-                    let mut state = self.lock();
-                    state.done.push(worker);
-                    state.last_success = Instant::now();
-                }
+                Ok(worker) => self.lock().done.push(worker),
                 Err(Refused::Final(error)) => return Err(error),
-                Err(Refused::Retry(why)) => {
+                Err(Refused::Retry(why, wait)) => {
                     self.lock().waiting.push(key);
-                    self.pause(&why).await?;
+                    self.pause(&why, wait).await?;
                     break;
                 }
             }
@@ -193,30 +191,34 @@ impl Enrolment<'_> {
         worker(self.trust, answer.node_id, certificate, key).map_err(Refused::Final)
     }
 
+    /// A hint means that a repeat helps. Without one, only what the connection did passes by itself.
     fn judge(&self, status: &Status) -> Refused {
         let why = format!("{:?}: {}", status.code(), status.message());
-        let last_success = self.lock().last_success;
-        let retry = match status.code() {
-            Code::ResourceExhausted => last_success.elapsed() < EXHAUSTED_PATIENCE,
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => true,
-            // What tonic makes of a connection that was cut.
-            Code::Unknown | Code::Internal => status.metadata().is_empty(),
-            _ => false,
-        };
-        if retry { Refused::Retry(why) } else { Refused::Final(self.fail(why)) }
+        let hint = status.metadata().get(RETRY_AFTER_KEY).and_then(|hint| hint.to_str().ok());
+        if let Some(hint) = hint.and_then(|hint| hint.parse().ok()) {
+            return Refused::Retry(why, Duration::from_millis(hint).min(RETRY_AFTER_MAX));
+        }
+        let of_connection = status.source().is_some();
+        match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                Refused::Retry(why, RETRY_AFTER)
+            }
+            _ if of_connection => Refused::Retry(why, RETRY_AFTER),
+            _ => Refused::Final(self.fail(why)),
+        }
     }
 
-    async fn pause(&self, why: &str) -> Result<(), LoadError> {
+    async fn pause(&self, why: &str, wait: Duration) -> Result<(), LoadError> {
         if Instant::now() >= self.until {
             return Err(self.fail(format!("time is up; the last error: {why}")));
         }
-        tokio::time::sleep(RETRY_AFTER).await;
+        tokio::time::sleep(wait).await;
         Ok(())
     }
 }
 
 /// Why a call brought no certificate.
 enum Refused {
-    Retry(String),
+    Retry(String, Duration),
     Final(LoadError),
 }

@@ -9,7 +9,7 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tonic::client::Grpc;
 use tonic::{Request, Streaming};
-use zlayer_node::session::{Carrier, Identity, Requests, Trust, dial};
+use zlayer_node::session::{CarrierTask, Identity, Requests, Trust, dial};
 use zlayer_wire::codec::SmallCodec;
 
 use crate::turn::Turn;
@@ -55,7 +55,7 @@ pub(crate) struct EtcdTurn {
     lease: i64,
     asks: mpsc::Sender<LeaseKeepAliveRequest>,
     answers: Streaming<LeaseKeepAliveResponse>,
-    _carrier: Carrier,
+    _task: CarrierTask,
 }
 
 impl EtcdTurn {
@@ -68,6 +68,7 @@ impl EtcdTurn {
         let (requests, carrier) = dial(&address, &trust, &identity, USER_TIMEOUT)
             .await
             .map_err(|failure| failure.to_string())?;
+        let task = carrier.spawn();
         let mut client = Grpc::with_origin(requests, trust.origin());
         let lease = grant(&mut client).await?;
         let (asks, mut queue) = mpsc::channel(1);
@@ -84,7 +85,7 @@ impl EtcdTurn {
             .await
             .map_err(|status| status.message().to_owned())?
             .into_inner();
-        let mut turn = Self { lease, asks, answers, _carrier: carrier };
+        let mut turn = Self { lease, asks, answers, _task: task };
         turn.answer().await?;
         Ok(turn)
     }

@@ -9,7 +9,8 @@ use tonic::{Status, Streaming};
 use zlayer_wire::v1::control_plane_client::ControlPlaneClient;
 use zlayer_wire::v1::{AssignmentEvent, StatusAck, StatusReport, WatchAssignmentsRequest};
 
-use super::dial::{Carrier, Requests, dial};
+use super::carrier::{Carrier, Requests};
+use super::dial::dial;
 use super::failure::Failure;
 use super::identity::{Identity, Trust};
 use super::outbox::{Outbox, outbox};
@@ -111,15 +112,11 @@ impl Link {
 
     /// What comes next. Acks go before assignments.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
+        let ended = Pin::new(&mut self.carrier).poll(cx);
         match self.acks.poll_message(cx) {
             Poll::Ready(Ok(ack)) => return Poll::Ready(LinkEvent::Ack(ack)),
             Poll::Ready(Err(failure)) => {
-                // If the server did not say why, the connection's own end says more.
-                let failure = match self.carrier.poll_ended(cx) {
-                    Poll::Ready(why) if !failure.said => why,
-                    _ => failure,
-                };
-                return Poll::Ready(LinkEvent::Ended(failure));
+                return Poll::Ready(LinkEvent::Ended(self.explain(failure)));
             }
             Poll::Pending => {}
         }
@@ -128,7 +125,15 @@ impl Link {
             Poll::Ready(Err(failure)) => return Poll::Ready(LinkEvent::WatchEnded(failure)),
             Poll::Pending => {}
         }
-        self.carrier.poll_ended(cx).map(LinkEvent::Ended)
+        ended.map(LinkEvent::Ended)
+    }
+
+    /// What the socket has seen says more than what the streams made of it, unless the server itself said why.
+    fn explain(&self, failure: Failure) -> Failure {
+        match self.carrier.reason() {
+            Some(why) if !failure.said => Failure::lost(why),
+            _ => failure,
+        }
     }
 
     /// Ends both streams and the connection, with a goodbye if the server takes it quickly.

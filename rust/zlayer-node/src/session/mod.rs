@@ -8,6 +8,7 @@
 //! ```
 
 mod backoff;
+mod carrier;
 mod control;
 mod dial;
 mod driver;
@@ -18,10 +19,12 @@ mod link;
 mod options;
 mod outbox;
 mod protocol;
+mod telling;
 mod worker;
 
+pub use carrier::{Carrier, CarrierTask, Requests};
 pub use control::Control;
-pub use dial::{Carrier, Requests, dial};
+pub use dial::dial;
 pub use driver::{Observer, Prepared, run};
 pub use event::{SessionEvent, SessionState, Status};
 pub use failure::{Failure, FailureKind};
