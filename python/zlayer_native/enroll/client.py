@@ -6,7 +6,6 @@ counted its token comes back with the same key, and gets the same node id for no
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -206,8 +205,7 @@ def check_expectation(token: UnverifiedToken, expect: Expectation) -> None:
     if not expect.ca_fingerprints:
         return
     wanted = [_bare_fingerprint(text) for text in expect.ca_fingerprints]
-    for ca in token.cas:
-        found = hashlib.sha256(profiles.der(ca)).hexdigest()
+    for found in token.fingerprints():
         if not any(hmac.compare_digest(found, one) for one in wanted):
             raise EnrollmentError(
                 f"the token's CA has the fingerprint sha256:{found}, which is not the expected one",

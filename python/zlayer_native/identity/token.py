@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from zlayer_native.errors import IdentityError, InvalidRequest, TokenInvalid
@@ -46,6 +47,10 @@ class UnverifiedToken:
 
     claims: Token
     cas: tuple[x509.Certificate, ...]
+
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of each CA certificate, lower-case hex: what an operator compares."""
+        return tuple(ca.fingerprint(hashes.SHA256()).hex() for ca in self.cas)
 
 
 def encode(

@@ -46,8 +46,10 @@ class InMemoryState:
         await asyncio.sleep(0)
         if self.fail_with is not None:
             raise self.fail_with
-        kind = command.pop("type")
-        return getattr(self, f"_{kind}")(**command)
+        arguments = dict(command)
+        kind = arguments.pop("type")
+        outcome: dict[str, Any] = getattr(self, f"_{kind}")(**arguments)
+        return outcome
 
     def token(self, jti: str) -> dict[str, Any] | None:
         return copy.deepcopy(self.tokens.get(jti))
