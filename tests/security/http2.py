@@ -88,6 +88,7 @@ async def until_over(reader: asyncio.StreamReader, stream: int = 1) -> bool:
     async for kind, flags, of, _ in frames(reader):
         if kind == GOAWAY:
             continue
-        if of == stream and (kind == RST_STREAM or flags & END_STREAM and kind in (DATA, HEADERS)):
+        is_end = kind == RST_STREAM or (flags & END_STREAM and kind in (DATA, HEADERS))
+        if of == stream and is_end:
             return True
     return False

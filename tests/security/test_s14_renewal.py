@@ -1,4 +1,4 @@
-"""S14: a certificate is renewed on proof of its key, and on nothing else. Also T13, T14 and T14b."""
+"""S14: a certificate is renewed on proof of its key, on nothing else. Also T13, T14 and T14b."""
 
 from __future__ import annotations
 

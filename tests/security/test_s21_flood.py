@@ -1,4 +1,4 @@
-"""S21: junk makes no log entries, floods are shed, and who is shed is told when to come back. Also T30."""
+"""S21: junk makes no log entries, floods are shed, and told when to come back. Also T30."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_s21_junk_makes_no_log_entry(cluster: RunningCluster) -> None:
 async def test_s21_the_checks_come_in_their_order(
     cluster: RunningCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rates, then signature, then record, then CSR, then the log: each only if the one before passed."""
+    """Rates, signature, record, CSR, log: each only if the one before passed."""
     steps: list[str] = []
 
     def noted(name: str, real: Any) -> Any:
@@ -98,8 +98,7 @@ async def test_s21_calls_in_flight_are_limited_and_the_next_is_told_to_wait(
         line = await cluster.token(uses=4)
         cluster.state.gate = asyncio.Event()
         waiting = [asyncio.create_task(register(cluster, line)) for _ in range(4)]
-        while len(cluster.state.proposed) < 4:
-            await asyncio.sleep(0.001)
+        await cluster.state.wait_proposed(4)
         with pytest.raises(Refusal) as refused:
             await nonce(cluster)
         assert (refused.value.code, refused.value.reason) == ("RESOURCE_EXHAUSTED", "rate_limited")

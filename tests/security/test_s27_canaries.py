@@ -116,14 +116,14 @@ async def test_s27_no_error_path_of_the_service_tells_a_secret(
         lambda: renew(cluster, renewal(identity, b"x")),
     ]
     for case in cases[:-1]:
-        with pytest.raises(Exception) as failed:  # noqa: PT011 - each one is looked at
+        with pytest.raises(Exception) as failed:
             await case()
         texts.append(told(failed.value))
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - looked at
+    with pytest.raises(Exception) as failed:
         await renew(cluster, renewal(identity, await nonce(cluster), signature=b"x" * 71))
     texts.append(told(failed.value))
     cluster.state.fail_with = RuntimeError("the core broke")
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - looked at
+    with pytest.raises(Exception) as failed:
         await register(cluster, good)
     texts.append(told(failed.value))
     logged = every_log()
@@ -161,11 +161,11 @@ async def test_s27_no_error_path_of_the_client_tells_a_secret(
         lambda: client_renew(["127.0.0.1:1"], store, patience=IMPATIENT),
     ]
     for case in cases:
-        with pytest.raises(Exception) as failed:  # noqa: PT011 - each one is looked at
+        with pytest.raises(Exception) as failed:
             await case()
         texts.append(told(failed.value))
     (store.folder / "key.pem").write_text(identity.key_pem[:-60])
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - looked at
+    with pytest.raises(Exception) as failed:
         store.load()
     texts.append(told(failed.value))
     assert [canaries.seen_in(text) for text in texts] == [[]] * len(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,17 +64,20 @@ async def test_s2_a_machine_that_never_saw_the_answer_comes_back_as_itself(
     host, _, port = cluster.address.partition(":")
     committed = asyncio.Event()
 
-    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Passes everything to the service, and goes away when the redemption is committed."""
-        inner_reader, inner_writer = await asyncio.open_connection(host, port)
+    class UntilCommitted:
+        """The service's side, which ends with the commit: its answer is never passed on."""
 
-        passing = asyncio.create_task(both_ways(reader, inner_writer, inner_reader, writer))
-        over = asyncio.create_task(committed.wait())
-        try:
-            await asyncio.wait((passing, over), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            passing.cancel()
-            over.cancel()
+        def __init__(self, reader: asyncio.StreamReader) -> None:
+            self.reader = reader
+
+        async def read(self, count: int) -> bytes:
+            chunk = await self.reader.read(count)
+            return b"" if committed.is_set() else chunk
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection(host, port)
+        ending: Any = UntilCommitted(inner_reader)
+        await both_ways(reader, inner_writer, ending, writer)
 
     real = cluster.state._redeem
 

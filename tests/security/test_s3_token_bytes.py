@@ -175,5 +175,5 @@ def test_s3_a_machine_refuses_a_token_with_a_ca_that_is_none(authority: Authorit
     der = profiles.der(parse_pem(leaf.encode(), "")[0])
     key = authority.token_signer._key
     for cas in ([der], [b"junk"], [b""], authority.ca_der_list * 3, []):
-        with pytest.raises(TokenInvalid, match="CA|certificate"):
+        with pytest.raises(TokenInvalid, match=r"CA|certificate"):
             decode(encode(claims(), "c1", key, cas))

@@ -38,7 +38,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def signed(authority: Authority, body: bytes, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A line with any body, signed by the cluster's own key: what a bug in the issuer could make."""
+    """A line with any body, signed by the cluster's own key: what a buggy issuer could make."""
     with monkeypatch.context() as patched:
         patched.setattr(token_module, "claims_json", lambda *_: body)
         patched.setattr(token_module, "parse_claims", lambda _: None)

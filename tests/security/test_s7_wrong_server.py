@@ -1,6 +1,7 @@
 """S7: a worker stops before its token leaves it, whoever answers. Also T1, T2 and T23.
 
-Every impostor records what it gets, in clear where TLS came about: no part of the token may be in it.
+Every impostor records what it gets, in clear where TLS came about: no part of the token may be in
+it.
 """
 
 from __future__ import annotations
@@ -223,11 +224,13 @@ async def test_s7_grpcio_alone_keeps_the_token_back_as_well(
     """An attacker may pass the first handshake on to the real server and keep the second."""
     line = await cluster.token()
     trust = Trust(cluster.cluster_id, cluster.authority.ca_pem)
-    async with impostor(tmp_path, forger(tmp_path, cluster)) as recording:
-        async with open_channel(recording.address, trust) as channel:
-            request = pb.RegisterRequest(bootstrap_token=line)
-            with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await rpc.EnrollmentStub(channel).Register(request, timeout=3)
+    async with (
+        impostor(tmp_path, forger(tmp_path, cluster)) as recording,
+        open_channel(recording.address, trust) as channel,
+    ):
+        request = pb.RegisterRequest(bootstrap_token=line)
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await rpc.EnrollmentStub(channel).Register(request, timeout=3)
     assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
     assert not recording.has_any_of(line)
 
@@ -252,9 +255,9 @@ async def test_s7_a_tls_1_2_server_does_not_see_the_token(
                 tls.do_handshake()
             writer.write(outgoing.read())
 
+    store = IdentityStore(tmp_path / "identity")
     async with listening(negotiate) as address:
         with pytest.raises(EnrollmentError, match=r"does not speak TLS 1\.3") as refused:
-            store = IdentityStore(tmp_path / "identity")
             await enroll([address], line, store, patience=IMPATIENT)
     assert not refused.value.retryable
     assert not recording.has_any_of(line)
@@ -266,8 +269,8 @@ async def test_s7_a_plaintext_server_does_not_see_the_token(
 ) -> None:
     line = await cluster.token()
     async with impostor(tmp_path, None, greeting=greeting) as recording:
+        store = IdentityStore(tmp_path / "identity")
         with pytest.raises(EnrollmentError, match="does not speak TLS") as refused:
-            store = IdentityStore(tmp_path / "identity")
             await enroll([f"http://{recording.address}"], line, store, patience=IMPATIENT)
     assert not refused.value.retryable
     assert recording.heard.startswith(b"\x16\x03")
@@ -292,7 +295,7 @@ async def test_s7_silence_is_no_reason_to_speak(cluster: RunningCluster, tmp_pat
 async def test_s7_the_recording_would_notice_a_token(
     cluster: RunningCluster, tmp_path: Path
 ) -> None:
-    """The right certificate: the same recorder hears the token, so its silence above means something."""
+    """With the right certificate the same recorder hears it: its silence above means something."""
     line, pair = await cluster.token(), cluster.authority.issue_join(1)
     async with impostor(tmp_path, (pair.cert_pem, pair.key_pem)) as recording:
         patience = Patience(total_secs=0.1, attempt_secs=1.0, pause_secs=0.01)

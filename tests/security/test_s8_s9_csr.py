@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, ed448, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.x509.oid import AttributeOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,7 +110,7 @@ REFUSED: dict[str, Callable[[], bytes]] = {
         ),
     ),
     "challenge_password": lambda: built(attribute=True),
-    "rsa_1024": lambda: built(rsa.generate_private_key(65537, 1024)),  # noqa: S505 - that is the test
+    "rsa_1024": lambda: built(rsa.generate_private_key(65537, 1024)),
     "rsa_2048": lambda: built(rsa.generate_private_key(65537, 2048)),
     "rsa_4096": lambda: built(rsa.generate_private_key(65537, 4096)),
     "p384": lambda: built(ec.generate_private_key(ec.SECP384R1())),
@@ -119,7 +119,7 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "brainpool": lambda: built(ec.generate_private_key(ec.BrainpoolP256R1())),
     "ed25519": lambda: built(ed25519.Ed25519PrivateKey.generate(), algorithm=None),
     "ed448": lambda: built(ed448.Ed448PrivateKey.generate(), algorithm=None),
-    "dsa": lambda: built(dsa.generate_private_key(1024)),  # noqa: S505 - that is the test
+    "dsa": lambda: built(dsa.generate_private_key(1024)),
     "sha384": lambda: built(algorithm=hashes.SHA384()),
     "sha512": lambda: built(algorithm=hashes.SHA512()),
     "off_curve": lambda: forge.csr(KEY, public=off_curve()),
@@ -175,6 +175,17 @@ def test_s8_good_ones_are_taken() -> None:
     assert check_csr(GOOD) == KEY.public_key()
     assert check_csr(new_csr(KEY)) == KEY.public_key()
     assert check_csr(built()) == KEY.public_key()
+
+
+def test_s8_unused_bits_in_the_signature_are_refused() -> None:
+    content = GOOD
+    while content[-1] & 1:  # Signatures are random; half of them end in a bit that could go.
+        content = forge.csr(KEY)
+    at = 2 + content.index(forge.ECDSA_WITH_SHA256) + len(forge.ECDSA_WITH_SHA256)
+    assert content[at] == 0
+    x509.load_der_x509_csr(flipped(content, at))
+    with pytest.raises(InvalidRequest, match="not whole bytes"):
+        check_csr(flipped(content, at))
 
 
 def test_s8_every_one_bit_flip_and_truncation_is_refused() -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import SignatureAlgorithmOID
 
 from zlayer_native.errors import InvalidRequest
-from zlayer_native.identity.der import SEQUENCE, element, elements
+from zlayer_native.identity.der import element, elements
 from zlayer_native.identity.keys import is_p256, public_der
 
 #: A P-256 request has about 200 bytes. Chosen.
 CSR_BYTES_MAX = 1024
 
 _NO_ATTRIBUTES = b"\xa0\x00"
+_ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
 
 def new_csr(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -54,8 +54,6 @@ def _check(content: bytes) -> ec.EllipticCurvePublicKey:
     _check_encoding(content, key)
     if len(request.extensions) or len(request.attributes):
         raise _refused("it requests an extension or an attribute")
-    if request.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-        raise _refused("the signature is not ecdsa-with-SHA256")
     if request.is_signature_valid is not True:
         raise _refused("the signature does not match the key")
     return key
@@ -66,13 +64,17 @@ def _check_encoding(content: bytes, key: ec.EllipticCurvePublicKey) -> None:
     _, _, body, end = element(content)
     if end != len(content):
         raise _refused("bytes after its end")
-    information = elements(body)[0][2]
-    version_subject_key_rest = elements(information)
-    tags = [tag for tag, _, _ in version_subject_key_rest[:3]]
-    if tags != [0x02, SEQUENCE, SEQUENCE] or version_subject_key_rest[2][1] != public_der(key):
+    (_, _, information), (_, algorithm, _), (_, _, signature) = elements(body)
+    _version, _subject, (_, public, _), *attributes = elements(information)
+    if public != public_der(key):
         raise _refused("the key is not an uncompressed point on a named curve")
-    if [whole for _, whole, _ in version_subject_key_rest[3:]] != [_NO_ATTRIBUTES]:
+    if [whole for _, whole, _ in attributes] != [_NO_ATTRIBUTES]:
         raise _refused("it requests an extension or an attribute")
+    if algorithm != _ECDSA_WITH_SHA256:
+        raise _refused("the signature is not ecdsa-with-SHA256")
+    # The first byte of a bit string counts unused bits, and some may seem to be unused here.
+    if not signature.startswith(b"\0"):
+        raise _refused("the signature is not whole bytes")
 
 
 def _refused(why: str) -> InvalidRequest:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-SEQUENCE = 0x30
-
 
 class DerError(ValueError):
     """Not DER in the one form that is allowed."""

@@ -37,10 +37,18 @@ class InMemoryState:
         self.fail_with: Exception | None = None
         self.gate: asyncio.Event | None = None
         self._next_id = FIRST_WORKER_ID
+        self._changed = asyncio.Condition()
+
+    async def wait_proposed(self, count: int) -> None:
+        """Returns once so many commands have come."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.proposed) >= count)
 
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         command = json.loads(json.dumps(command))
         self.proposed.append(command)
+        async with self._changed:
+            self._changed.notify_all()
         if self.gate is not None:
             await self.gate.wait()
         await asyncio.sleep(0)

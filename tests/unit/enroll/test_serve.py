@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket as sockets
+import ssl
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -132,8 +132,6 @@ async def test_a_certificate_that_can_not_be_renewed_is_used_on(tmp_path: Path) 
 
 
 async def served_certificate(path: Path, authority: Authority) -> x509.Certificate:
-    import ssl
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority.ca_pem)
     context.set_alpn_protocols(["h2"])
@@ -154,8 +152,7 @@ async def test_stopping_lets_a_call_in_flight_finish(tmp_path: Path) -> None:
         async with splice(path) as address:
             store = IdentityStore(tmp_path / "i")
             joining = asyncio.create_task(enroll([address], line, store))
-            while not cluster.state.proposed:
-                await asyncio.sleep(0.001)
+            await cluster.state.wait_proposed(1)
             stopping = asyncio.create_task(server.stop(5.0))
             await asyncio.sleep(0)
             cluster.state.gate.set()
@@ -173,8 +170,8 @@ async def test_a_machine_waits_for_a_server_that_is_not_up_yet(tmp_path: Path) -
     cluster = RunningCluster(authority, state, service, Clock(), path)
     pair = authority.issue_join(1)
     async with splice(path) as address:
+        line = await cluster.token()
         with pytest.raises(EnrollmentError, match="closed the connection") as failed:
-            line = await cluster.token()
             await enroll([address], line, IdentityStore(tmp_path / "i"), patience=IMPATIENT)
         assert failed.value.retryable
         server = await serve(path, service, lambda: pair)
