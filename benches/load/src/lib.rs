@@ -41,9 +41,9 @@ const THREADS_MAX: usize = 2;
 pub fn run(options_json: &[u8]) -> Result<Vec<u8>, LoadError> {
     let options = Options::from_json(options_json)?;
     let (connections, threads) = match &options {
-        // In turn after paced, both connections of a worker are open for a moment.
+        // The in-turn phase takes the sessions over, a few at a time.
         Options::EnrollAndRun(swarm) if swarm.phase == Phase::Both => {
-            (swarm.workers * 2, swarm.threads)
+            (swarm.workers + swarm::HANDED_OVER_AT_ONCE, swarm.threads)
         }
         Options::EnrollAndRun(swarm) => (swarm.workers, swarm.threads),
         Options::Etcd(peer) | Options::Grpcio(peer) => (peer.connections, peer.threads),

@@ -25,6 +25,9 @@ use crate::turn::{TurnPlan, in_turn};
 /// Time for all goodbyes. Chosen: what is not answered by then is closed.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Sessions that are replaced together. Chosen.
+pub(crate) const HANDED_OVER_AT_ONCE: usize = 256;
+
 /// Runs all of it.
 pub(crate) async fn enroll_and_run(options: SwarmOptions) -> Result<Report, LoadError> {
     let process = Process::new(options.server_pid)?;
@@ -84,10 +87,8 @@ impl Swarm {
 
         let mut report = Report::new(sessions.len(), &paced, rss_growth, connect);
         if self.options.phase.is_in_turn() {
-            // The new connection takes the session over before the old one goes.
             self.tally.note_ending();
-            let connections = self.open().await?;
-            stop_all(sessions).await;
+            let connections = self.hand_over(sessions).await?;
             let beats = self.in_turn(connections).await?;
             report = Report::new(report.workers, &beats, rss_growth, connect);
             report.in_turn = Some(beats);
@@ -106,7 +107,7 @@ impl Swarm {
 
     async fn in_turn_only(&self, rss_before: u64) -> Result<Report, LoadError> {
         let meter = Meter::start(self.process)?;
-        let connections = self.open().await?;
+        let connections = self.open(0, self.workers.len()).await?;
         let connect = meter.stage(connections.len())?;
         let rss_growth = self.rss_growth(rss_before).await?;
         let workers = connections.len();
@@ -167,17 +168,30 @@ impl Swarm {
         Prepared::from_parts(self.trust.clone(), worker.identity.clone(), terms)
     }
 
-    /// Opens a connection without pacing for each worker.
-    async fn open(&self) -> Result<Vec<ReportTurn>, LoadError> {
+    /// Opens a connection without pacing for each worker; it takes the session over before the old one goes. A few
+    /// at a time, so that not all workers need two connections at once.
+    async fn hand_over(&self, sessions: Vec<Session>) -> Result<Vec<ReportTurn>, LoadError> {
+        let mut sessions = sessions.into_iter();
+        let mut connections = Vec::with_capacity(self.workers.len());
+        while connections.len() < self.workers.len() {
+            let count = HANDED_OVER_AT_ONCE.min(self.workers.len() - connections.len());
+            connections.extend(self.open(connections.len(), count).await?);
+            stop_all(sessions.by_ref().take(count).collect()).await;
+        }
+        Ok(connections)
+    }
+
+    /// Opens a connection without pacing for `count` workers.
+    async fn open(&self, first: usize, count: usize) -> Result<Vec<ReportTurn>, LoadError> {
         let (address, trust) = (self.address.clone(), self.trust.clone());
         let workers = Arc::clone(&self.workers);
         let plan = OpenPlan {
-            count: workers.len(),
+            count,
             in_flight: self.options.connect_in_flight,
             time: Duration::from_secs_f64(self.options.timeout_seconds),
         };
         let open = move |index: usize| {
-            let Worker { node_id, identity } = &workers[index];
+            let Worker { node_id, identity } = &workers[first + index];
             ReportTurn::open(Target {
                 address: address.clone(),
                 trust: trust.clone(),
