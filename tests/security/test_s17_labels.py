@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.security.calls import Refusal, raw, register
@@ -91,6 +91,7 @@ def test_s17_ten_thousand_labels_are_refused() -> None:
         check_labels({f"k{n}": "v" for n in range(10_000)}, BOUNDS)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=70), st.text(max_size=70), max_size=4))
 def test_s17_no_text_gets_past_the_bounds(labels: dict[str, str]) -> None:
     try:

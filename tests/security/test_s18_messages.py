@@ -137,7 +137,7 @@ async def test_s18_unknown_fields_change_nothing(cluster: RunningCluster) -> Non
     assert answer.node_id == 1000
 
 
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 @given(content=st.binary(max_size=300))
 def test_s18_no_bytes_are_a_request(content: bytes) -> None:
     for kind in (pb.RegisterRequest, pb.RenewRequest, pb.ChallengeRequest):

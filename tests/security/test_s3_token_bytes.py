@@ -121,7 +121,7 @@ def test_s3_bits_that_decoding_would_drop_are_refused(authority: Authority) -> N
     assert found
 
 
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 @given(st.text(max_size=200) | st.text(ALPHABET, max_size=4200))
 @example("A" * 5000)
 def test_s3_no_text_is_a_token(authority: Authority, text: str) -> None:
@@ -130,7 +130,7 @@ def test_s3_no_text_is_a_token(authority: Authority, text: str) -> None:
         decode(text)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 @given(st.binary(max_size=600))
 def test_s3_no_body_behind_the_magic_is_a_token(authority: Authority, body: bytes) -> None:
     text = "zlt1" + base64.urlsafe_b64encode(body).rstrip(b"=").decode()

@@ -200,7 +200,7 @@ def test_s8_every_one_bit_flip_and_truncation_is_refused() -> None:
             check_csr(content[:end])
 
 
-@settings(max_examples=2000)
+@settings(max_examples=2000, deadline=None)
 @given(st.binary(max_size=CSR_BYTES_MAX + 10))
 def test_s8_no_bytes_are_a_request(content: bytes) -> None:
     with pytest.raises(InvalidRequest):

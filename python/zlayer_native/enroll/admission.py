@@ -51,6 +51,7 @@ class Joined:
     """What the machine gets."""
 
     node_id: int
+    token_jti: str
     certificate: bytes
     labels: Mapping[str, str]
 
@@ -110,20 +111,23 @@ class Admission:
             node_id, public_key, serial=serial, not_after=not_after
         )
         return Joined(
-            node_id=node_id, certificate=profiles.der(certificate), labels=outcome["labels"]
+            node_id=node_id,
+            token_jti=token.jti,
+            certificate=profiles.der(certificate),
+            labels=outcome["labels"],
         )
 
     def _open_record(self, token: Token) -> dict[str, Any]:
         """The token's record, if it may still admit. The redemption has the last word."""
         record = self._tokens.get(token.jti)
         if record is None:
-            raise _does_not_admit("there is no such token")
+            raise _does_not_admit(f"there is no token {token.jti}")
         if record["revoked"]:
-            raise _does_not_admit("it was revoked")
+            raise _does_not_admit(f"token {token.jti} was revoked")
         created = datetime.fromtimestamp(record["created_ms"] / 1000, UTC)
         self._authority.check_clock(created)
         if self._now() * 1000 >= record["expires_ms"]:
-            raise _does_not_admit("it has expired")
+            raise _does_not_admit(f"token {token.jti} has expired")
         return record
 
     @staticmethod

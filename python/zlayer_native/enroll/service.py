@@ -175,7 +175,7 @@ class EnrollmentService:
                 },
             )
         )
-        _log.info("a machine enrolled", node_id=joined.node_id)
+        _log.info("a machine enrolled", node_id=joined.node_id, token=joined.token_jti)
         terms = self._lease_terms()
         return pb.RegisterResponse(
             node_id=joined.node_id,
@@ -206,6 +206,8 @@ class EnrollmentService:
         self.counts[answer.reason] += 1
         if answer.reason == "internal":
             _log.error("an enrolment call failed", exc_info=error)
+        elif answer.reason == "cannot_sign":
+            _log.error("nothing can be signed", why=str(error))
         elif not self._log_rate.take(self._monotonic()):
             why = plain(str(error.__cause__ or error))
             _log.info("an enrolment call was refused", reason=answer.reason, why=why)

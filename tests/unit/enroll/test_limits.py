@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zlayer_native.enroll.limits import Bucket, Buckets
@@ -24,6 +24,7 @@ def test_time_that_goes_back_gives_nothing() -> None:
     assert bucket.take(5.5) > 0.0
 
 
+@settings(deadline=None)
 @given(
     per_second=st.floats(0.1, 1000),
     burst=st.integers(1, 50),

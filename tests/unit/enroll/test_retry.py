@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import pickle
 
 import pytest
 
+from zlayer_native.enroll.failures import CallRefused
 from zlayer_native.enroll.retry import Patience, TryLater, WrongServer, over_servers
 from zlayer_native.errors import EnrollmentError
 
@@ -127,6 +128,15 @@ async def test_it_can_be_cancelled() -> None:
         await task
 
 
-@pytest.mark.parametrize("make", [busy, lambda: WrongServer("x"), lambda: TryLater("x")])
-def test_the_errors_are_enrollment_errors(make: Callable[[], Exception]) -> None:
-    assert isinstance(make(), EnrollmentError)
+@pytest.mark.parametrize(
+    "error",
+    [
+        WrongServer("x", code="UNAUTHENTICATED"),
+        TryLater("x", code="UNAVAILABLE", retry_after_s=2.0),
+        CallRefused("x", code="INVALID_ARGUMENT", reason="csr_refused"),
+    ],
+)
+def test_the_errors_survive_pickling(error: EnrollmentError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(again, EnrollmentError)
+    assert (type(again), str(again), vars(again)) == (type(error), "x", vars(error))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zlayer_native.errors import InvalidRequest, TokenInvalid
@@ -40,6 +40,7 @@ def claims(**fields: Any) -> Token:
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9_]{0,20}[a-z0-9])?", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(
     ttl=st.integers(1, TTL_SECS_MAX),
     uses=st.integers(1, USES_MAX),
