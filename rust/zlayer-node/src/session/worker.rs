@@ -34,6 +34,8 @@ pub struct WorkerSession {
     node_id: u64,
     /// Servers in the order of the options.
     servers: Vec<String>,
+    /// The process that the thread lives in.
+    process: u32,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -113,8 +115,8 @@ impl WorkerSession {
             })
             .map_err(start)?;
         let SessionOptions { cluster_id, node_id, .. } = options;
-        let thread = Mutex::new(Some(thread));
-        Ok(Self { control, shared, cluster_id, node_id, servers, thread })
+        let (process, thread) = (std::process::id(), Mutex::new(Some(thread)));
+        Ok(Self { control, shared, cluster_id, node_id, servers, process, thread })
     }
 
     /// Replaces the use that the next report carries.
@@ -211,7 +213,10 @@ impl WorkerSession {
 
 impl Drop for WorkerSession {
     fn drop(&mut self) {
-        self.stop();
+        // A fork copies the handle but not the thread: to wait for it there would be for ever.
+        if std::process::id() == self.process {
+            self.stop();
+        }
     }
 }
 
