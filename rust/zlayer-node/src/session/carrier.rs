@@ -71,13 +71,16 @@ fn builder(parts: Parts) -> http2::Builder<Parts> {
     const FRAME_BYTES: u32 = 16_384;
     const SEND_BUFFER_BYTES: usize = 16_384;
     const HEADER_LIST_BYTES: u32 = 16_384;
+    // Until the server says how many it takes: more could be refused.
+    const FIRST_STREAMS: usize = 2;
     let mut builder = http2::Builder::new(parts);
     builder
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_header_list_size(HEADER_LIST_BYTES);
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .initial_max_send_streams(FIRST_STREAMS);
     builder
 }
 
