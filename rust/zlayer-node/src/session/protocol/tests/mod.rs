@@ -17,7 +17,6 @@ const GRACE_MS: u64 = 10_000;
 struct Bench {
     protocol: Protocol,
     now: MonoMs,
-    /// When this much time has passed everything is over.
     asked: Vec<Effect>,
 }
 
