@@ -11,6 +11,7 @@ pub mod clock;
 pub mod error;
 pub mod options;
 pub mod refusal;
+pub mod server;
 pub mod session;
 pub mod wake;
 
@@ -23,3 +24,5 @@ mod tls;
 
 pub use error::NodeError;
 pub use options::{ServerLimits, ServerOptions};
+pub use server::{Completion, NodesQuery, ServerNode};
+pub use zlayer_raft::ProposeError;

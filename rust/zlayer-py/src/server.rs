@@ -3,8 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use zlayer_core::command::{Command, Outcome};
-use zlayer_node::{Completion, NodesQuery, ServerNode as Node};
-use zlayer_raft::ProposeError;
+use zlayer_node::{Completion, NodesQuery, ProposeError, ServerNode as Node, ServerOptions};
 
 use crate::enter::Home;
 use crate::errors::CoreError;
@@ -24,11 +23,11 @@ type Finished<'py> = (u64, Option<Bound<'py, PyBytes>>, Option<String>);
 impl ServerNode {
     #[staticmethod]
     fn start(py: Python<'_>, options_json: &[u8]) -> PyResult<Self> {
-        let options = serde_json::from_slice(options_json)
+        let options: ServerOptions = serde_json::from_slice(options_json)
             .map_err(|error| CoreError::new_err(format!("server options: {error}")))?;
         let home = Home::here();
         let node = py
-            .detach(|| Node::start(options))
+            .detach(|| Node::start(&options))
             .map_err(|error| CoreError::new_err(error.to_string()))?;
         Ok(Self { home, node })
     }

@@ -18,7 +18,8 @@ pub enum ProposeError {
 }
 
 impl ProposeError {
-    pub(crate) fn stopped(why: &impl ToString) -> Self {
+    /// The log has stopped, for this reason.
+    pub fn stopped(why: &impl ToString) -> Self {
         Self::Stopped { error: why.to_string() }
     }
 }

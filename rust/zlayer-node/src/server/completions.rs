@@ -74,7 +74,7 @@ impl InWork {
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or(Err(ProposeError::Stopped));
+        let result = self.result.take().unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped")));
         let mut queue = self.completions.queue();
         queue.in_work -= 1;
         queue.done.push_back(Completion { ticket: self.ticket, result });
@@ -101,7 +101,7 @@ mod tests {
         assert!(matches!(taken[0].result, Err(ProposeError::Overloaded)));
         let (taken, more) = completions.take(9);
         assert!(!more);
-        assert!(matches!(taken[0].result, Err(ProposeError::Stopped)));
+        assert!(matches!(taken[0].result, Err(ProposeError::Stopped { .. })));
         assert!(completions.begin(4).is_some(), "places are free again");
     }
 }
