@@ -1,4 +1,4 @@
-"""What letting one machine in costs: its request, its token, its certificate. No network, no log."""
+"""What letting one machine in costs: request, token, certificate. No network, no log."""
 
 from __future__ import annotations
 

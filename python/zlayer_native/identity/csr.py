@@ -52,8 +52,6 @@ def _check(content: bytes) -> ec.EllipticCurvePublicKey:
     if not (isinstance(key, ec.EllipticCurvePublicKey) and is_p256(key)):
         raise _refused("the key is not P-256")
     _check_encoding(content, key)
-    if len(request.extensions) or len(request.attributes):
-        raise _refused("it requests an extension or an attribute")
     if request.is_signature_valid is not True:
         raise _refused("the signature does not match the key")
     return key
