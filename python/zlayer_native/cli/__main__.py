@@ -1,0 +1,5 @@
+"""`python -m zlayer_native.cli` is `zlayerd`."""
+
+from zlayer_native.cli import main
+
+main()
