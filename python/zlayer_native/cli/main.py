@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from zlayer_native.cli import exits
+from zlayer_native.cli.child import obey_owner
 from zlayer_native.errors import ZLayerError
 
 #: Verb, the module below this package that has it as `app`, and its line in `zlayerd --help`.
@@ -50,7 +51,7 @@ def command() -> TyperGroup:
     """The whole command line, nothing of it imported yet."""
     return TyperGroup(
         name="zlayerd",
-        help="Cluster membership: which machines belong, which are alive, and nobody declared dead.",
+        help="Cluster membership: who belongs, who is alive, and nobody declared dead while it lives.",
         commands={name: _Verb(name, module, summary) for name, module, summary in _VERBS},
         rich_markup_mode=None,
         no_args_is_help=True,
@@ -61,6 +62,7 @@ def command() -> TyperGroup:
 
 def run() -> NoReturn:
     """Runs `sys.argv` and exits. No traceback of an expected error ever reaches a user."""
+    obey_owner()
     try:
         code = command().main(prog_name="zlayerd")
     except ZLayerError as error:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from zlayer_native.errors import IdentityError
@@ -138,6 +139,10 @@ class Authority:
         if cluster_id is not None and authority.cluster_id != cluster_id:
             raise IdentityError(f"{folder}: is of cluster {authority.cluster_id}, not {cluster_id}")
         return authority
+
+    def fingerprints(self) -> tuple[str, ...]:
+        """SHA-256 of each CA certificate, lower-case hex: what an operator compares."""
+        return tuple(ca.fingerprint(hashes.SHA256()).hex() for ca in self.certificates)
 
     @staticmethod
     def is_there(folder: Path) -> bool:
