@@ -1,4 +1,4 @@
-"""Where a running server can be reached: a file that it writes, for commands on the same machine."""
+"""Where a running server can be reached: a file that it writes for commands on this machine."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Child:
     def __init__(self, args: Sequence[str], log: Path) -> None:
         self.log = log
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(
+            self.popen = subprocess.Popen(  # noqa: S603 - our own program and arguments
                 [sys.executable, "-m", "zlayer_native.cli", *args],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

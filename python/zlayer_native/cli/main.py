@@ -51,7 +51,7 @@ def command() -> TyperGroup:
     """The whole command line, nothing of it imported yet."""
     return TyperGroup(
         name="zlayerd",
-        help="Cluster membership: who belongs, who is alive, and nobody declared dead while it lives.",
+        help="Cluster membership: who belongs, who is alive, and nobody declared dead that lives.",
         commands={name: _Verb(name, module, summary) for name, module, summary in _VERBS},
         rich_markup_mode=None,
         no_args_is_help=True,
