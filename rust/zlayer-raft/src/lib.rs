@@ -6,22 +6,33 @@
 //! ```
 //!
 //! [`ControlLog`] is what the rest of the house sees. [`SingleVoter`] is the engine of one server that agrees with
-//! itself; the replicated one comes behind the same trait. Nothing here opens a socket or knows Python.
+//! itself, [`Replicated`] that of several, which agree by Raft; it takes over the directory of the former. Nothing
+//! here opens a socket or knows Python: [`Transport`] is the way to the other servers.
 
 mod applier;
 mod codec;
 mod control_log;
 mod error;
 mod options;
+mod replicated;
 mod saver;
 mod single_voter;
 mod state_view;
 #[cfg(test)]
 mod tests;
 
-pub use control_log::{ControlLog, LogHealth, ProposeFuture};
+pub use control_log::{
+    ControlLog, LeaderId, Leadership, LogHealth, PeerHealth, ProposeFuture, Role,
+};
 pub use error::{OpenError, ProposeError};
 pub use options::{LogOptions, Machine};
+#[cfg(any(test, feature = "sim"))]
+pub use replicated::switchboard;
+pub use replicated::{
+    Answers, ChangeFuture, Kind, Lane, Members, MembershipError, Peer, PeerRefusal, Replicated,
+    ReplicatedLimits, ReplicatedOptions, Requests, Target, Timers, Transport, TransportError,
+    TransportFuture,
+};
 pub use single_voter::SingleVoter;
 pub use state_view::StateView;
 pub use zlayer_wal::{WalError, WalLimits};

@@ -10,18 +10,19 @@ use std::future::ready;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::{oneshot, watch};
 use zlayer_core::command::{Command, Entry, Outcome, Refusal};
 use zlayer_core::state::State;
 use zlayer_core::time::UnixMs;
-use zlayer_wal::{AppendError, LogDir, Owner, Snapshots, Wal, WalError};
+use zlayer_wal::{AppendError, Latency, LogDir, Owner, Snapshots, Wal, WalError};
 
 use crate::applier::Applier;
 use crate::codec::{
     Record, SnapshotBody, decode_record, decode_snapshot, encode_election, encode_entry,
 };
-use crate::control_log::{ControlLog, LogHealth, ProposeFuture};
+use crate::control_log::{ControlLog, LeaderId, Leadership, LogHealth, ProposeFuture, Role};
 use crate::error::{OpenError, ProposeError};
 use crate::options::{LogOptions, Machine};
 use crate::saver::{Saver, SaverCounts};
@@ -32,7 +33,9 @@ pub struct SingleVoter {
     wal: Arc<Wal>,
     applier: Arc<Applier>,
     clock: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    term: u64,
+    id: LeaderId,
+    leadership: watch::Sender<Leadership>,
+    commit: Arc<Latency>,
     counts: Arc<SaverCounts>,
     saver: Mutex<Option<JoinHandle<()>>>,
 }
@@ -83,11 +86,15 @@ impl SingleVoter {
         };
         let saver = saver.start(copies).map_err(OpenError::Thread)?;
         tracing::info!(term, index, "control log open");
+        let id = LeaderId { term, node: node_id };
+        let leads = Leadership { term, leader: Some(node_id), own: Some(id) };
         Ok(Self {
             wal,
             applier,
             clock: machine.clock,
-            term,
+            id,
+            leadership: watch::channel(leads).0,
+            commit: Arc::default(),
             counts,
             saver: Mutex::new(Some(saver)),
         })
@@ -161,10 +168,14 @@ impl ControlLog for SingleVoter {
         };
         let bytes = record.len() as u64;
         let (answer, outcome) = oneshot::channel();
+        let (began, commit) = (Instant::now(), Arc::clone(&self.commit));
         let applier = Arc::clone(&self.applier);
         let appended = self.wal.append(record, move |result| {
             // Whoever proposed may have gone; the command is committed all the same.
-            let answer = |result| drop(answer.send(result));
+            let answer = |result| {
+                commit.add(began.elapsed());
+                drop(answer.send(result));
+            };
             match result {
                 Ok(index) => applier.apply_and_answer(index, &entry, bytes, answer),
                 Err(error) => answer(Err(ProposeError::stopped(&error))),
@@ -181,12 +192,27 @@ impl ControlLog for SingleVoter {
         }
     }
 
+    fn propose_if_leader(&self, leader: LeaderId, command: Command) -> ProposeFuture<Outcome> {
+        if leader != self.id {
+            return answered(Err(ProposeError::NotLeader { leader: self.id.node }));
+        }
+        self.propose(command)
+    }
+
     fn state(&self) -> Arc<StateView> {
         Arc::clone(&self.applier.state)
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
         self.applier.revision.subscribe()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    fn read_barrier(&self) -> ProposeFuture<()> {
+        self.confirm_leader()
     }
 
     fn confirm_leader(&self) -> ProposeFuture<()> {
@@ -199,21 +225,32 @@ impl ControlLog for SingleVoter {
 
     fn health(&self) -> LogHealth {
         let stats = self.wal.stats();
+        let stopped = self.failure();
+        let last_index = self.applier.last_index.load(Ordering::Acquire);
         LogHealth {
-            stopped: self.failure(),
-            term: self.term,
-            last_index: self.applier.last_index.load(Ordering::Acquire),
+            role: if stopped.is_some() { Role::Stopped } else { Role::Leader },
+            leader: stopped.is_none().then_some(self.id.node),
+            stopped,
+            term: self.id.term,
+            last_index,
+            log_index: last_index,
+            commit_index: last_index,
             appended: stats.appended,
+            commit_p50_us: self.commit.quantile_us(50),
+            commit_p99_us: self.commit.quantile_us(99),
+            records_waiting: stats.waiting,
             log_bytes: stats.log_bytes,
             fsync_count: stats.fsync_count,
             fsync_p50_us: stats.fsync_p50_us,
             fsync_p99_us: stats.fsync_p99_us,
             snapshots: self.counts.saved.load(Ordering::Relaxed),
             snapshots_failed: self.counts.failed.load(Ordering::Relaxed),
+            ..LogHealth::default()
         }
     }
 
     fn shutdown(&self) {
+        self.leadership.send_replace(Leadership { term: self.id.term, leader: None, own: None });
         self.wal.stop();
         self.applier.close();
         let mut saver = self.saver.lock().unwrap_or_else(PoisonError::into_inner);

@@ -34,6 +34,11 @@ impl StateView {
         (outcome, state.revision())
     }
 
+    /// Puts another state in its place.
+    pub(crate) fn replace(&self, state: State) {
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
     /// Moves the applied position on, so that the next entry is out of order.
     #[cfg(test)]
     pub(crate) fn apply_for_test(&self, index: u64) {

@@ -59,6 +59,8 @@ pub(crate) enum Bug {
     TailNotCut,
     /// Takes damage for a torn tail.
     DamageCut,
+    /// Takes every whole batch of a segment, whatever batch comes before it.
+    ChainNotChecked,
 }
 
 impl Place {

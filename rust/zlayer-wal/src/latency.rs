@@ -10,9 +10,9 @@ const STEP_BITS: u32 = STEPS.trailing_zeros();
 /// Enough for any u64 of microseconds.
 const BUCKETS: usize = (64 - STEP_BITS as usize + 1) * STEPS;
 
-/// Times, in microseconds, since it was made.
+/// Times, in microseconds, since it was made. Any thread may add; nothing is locked.
 #[derive(Debug)]
-pub(crate) struct Latency {
+pub struct Latency {
     buckets: [AtomicU64; BUCKETS],
     count: AtomicU64,
 }
@@ -37,18 +37,20 @@ fn upper(bucket: usize) -> u64 {
 }
 
 impl Latency {
-    pub(crate) fn add(&self, time: Duration) {
+    /// Counts one.
+    pub fn add(&self, time: Duration) {
         let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.buckets[bucket(us)].fetch_add(1, Ordering::Relaxed);
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn count(&self) -> u64 {
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// The time that `percent` of all were within, microseconds; 0 while there are none.
-    pub(crate) fn quantile_us(&self, percent: u64) -> u64 {
+    pub fn quantile_us(&self, percent: u64) -> u64 {
         let counts: Vec<u64> = self.buckets.iter().map(|n| n.load(Ordering::Relaxed)).collect();
         let total: u64 = counts.iter().sum();
         let rank = (total * percent).div_ceil(100);

@@ -36,6 +36,7 @@ pub use error::{AppendError, WalError};
 #[cfg(any(test, feature = "sim"))]
 pub use fs::sim;
 pub use fs::{File, Fs, Lock, LockError, RealFs};
+pub use latency::Latency;
 pub use recover::Replay;
 pub use snapshot::{Saved, Snapshot, Snapshots};
 pub use stats::WalStats;

@@ -78,7 +78,7 @@ impl Queue {
             done.disarm();
             return Err(AppendError::Stopped(error));
         }
-        if waiting.records >= self.records_max || waiting.bytes + record.len() > self.bytes_max {
+        if !self.is_room(&waiting, record.len()) {
             done.disarm();
             return Err(AppendError::Overloaded { records: waiting.records });
         }
@@ -89,6 +89,16 @@ impl Queue {
             self.arrived.notify_one();
         }
         Ok(())
+    }
+
+    fn is_room(&self, waiting: &Waiting, bytes: usize) -> bool {
+        waiting.records < self.records_max && waiting.bytes + bytes <= self.bytes_max
+    }
+
+    /// Whether there is no use in waiting for room: it is there, or the log has ended.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self.lock();
+        waiting.closing || waiting.ended.is_some() || self.is_room(&waiting, bytes)
     }
 
     /// Without a limit of its own: whoever snapshots purges once each time.
@@ -133,6 +143,11 @@ impl Queue {
                 done.finish(Err(error.clone()));
             }
         }
+    }
+
+    /// Records that wait for the writer.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.lock().records as u64
     }
 
     pub(crate) fn failure(&self) -> Option<WalError> {

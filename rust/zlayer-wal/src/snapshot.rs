@@ -105,6 +105,15 @@ impl Snapshots {
         first.map_or(Ok(None), Err)
     }
 
+    /// Reads the snapshot that reaches this index.
+    ///
+    /// # Errors
+    /// [`WalError::Io`] where it was dropped for a newer one; [`WalError::Corrupt`] and the others of
+    /// [`Snapshots::newest`].
+    pub fn load(&self, index: u64) -> Result<Vec<u8>, WalError> {
+        self.read(&self.path(index), index)
+    }
+
     fn read(&self, path: &Path, index: u64) -> Result<Vec<u8>, WalError> {
         let mut bytes =
             self.place.fs.read(path).map_err(|error| WalError::io("read", path, error))?;

@@ -9,6 +9,8 @@ use crate::latency::Latency;
 pub struct WalStats {
     /// Records made durable.
     pub appended: u64,
+    /// Records that wait for the writer.
+    pub waiting: u64,
     /// Bytes of all segments on disk, without what the newest has prepared for records to come.
     pub log_bytes: u64,
     /// Syncs of record data.
@@ -30,6 +32,7 @@ pub(crate) struct Meters {
 impl Meters {
     pub(crate) fn read(&self) -> WalStats {
         WalStats {
+            waiting: 0,
             appended: self.appended.load(Ordering::Relaxed),
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
             fsync_count: self.fsync.count(),

@@ -8,7 +8,7 @@ use crate::directory::LogDir;
 use crate::error::{AppendError, WalError};
 use crate::group_commit;
 use crate::queue::{Completion, Queue};
-use crate::recover::{Replay, recover};
+use crate::recover::{From, Replay, recover};
 use crate::stats::{Meters, WalStats};
 
 /// Sizes of a log.
@@ -48,6 +48,7 @@ pub struct Wal {
     queue: Arc<Queue>,
     meters: Arc<Meters>,
     record_bytes_max: usize,
+    first_index: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_id: ThreadId,
 }
@@ -64,10 +65,33 @@ impl LogDir {
         after: u64,
         replay: &mut Replay<'_>,
     ) -> Result<Wal, WalError> {
+        self.open_log(limits, From::Behind(after), replay)
+    }
+
+    /// As [`LogDir::recover`], for a log that says by its own records what it may begin with: gives `replay` every
+    /// record that is there, from the oldest on.
+    ///
+    /// # Errors
+    /// As [`LogDir::recover`].
+    pub fn recover_whole(
+        self,
+        limits: WalLimits,
+        replay: &mut Replay<'_>,
+    ) -> Result<Wal, WalError> {
+        self.open_log(limits, From::Oldest, replay)
+    }
+
+    fn open_log(
+        self,
+        limits: WalLimits,
+        from: From,
+        replay: &mut Replay<'_>,
+    ) -> Result<Wal, WalError> {
         let Self { place, lock } = self;
         let dir = place.dir.clone();
         let meters = Arc::new(Meters::default());
-        let writer = recover(place, limits, after, Arc::clone(&meters), replay)?;
+        let writer = recover(place, limits, from, Arc::clone(&meters), replay)?;
+        let first_index = writer.next_index();
         let queue = Arc::new(Queue::new(limits.queue_records_max, limits.queue_bytes_max));
         let thread = {
             let queue = Arc::clone(&queue);
@@ -78,7 +102,8 @@ impl LogDir {
         };
         let record_bytes_max = limits.record_bytes_max.min(limits.queue_bytes_max);
         let thread_id = thread.thread().id();
-        Ok(Wal { queue, meters, record_bytes_max, thread: Mutex::new(Some(thread)), thread_id })
+        let thread = Mutex::new(Some(thread));
+        Ok(Wal { queue, meters, record_bytes_max, first_index, thread, thread_id })
     }
 }
 
@@ -101,15 +126,26 @@ impl Wal {
         self.queue.append(record, Completion::new(done))
     }
 
+    /// Whether a record of so many bytes would be taken now, were nobody else to append. One that is refused for
+    /// good, for its length or because the log has ended, is not waited for: yes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        bytes > self.record_bytes_max || self.queue.has_room(bytes)
+    }
+
     /// Lets the log forget the records up to `upto`, once those before are done. Whole segments go, so some of
     /// them may stay. A snapshot must stand for them durably.
     pub fn purge(&self, upto: u64) {
         self.queue.purge(upto);
     }
 
+    /// Index that the first record appended since it was opened gets.
+    pub fn first_index(&self) -> u64 {
+        self.first_index
+    }
+
     /// A look at the log.
     pub fn stats(&self) -> WalStats {
-        self.meters.read()
+        WalStats { waiting: self.queue.waiting(), ..self.meters.read() }
     }
 
     /// Why it ended; `None` while it runs.

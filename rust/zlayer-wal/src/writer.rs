@@ -68,6 +68,11 @@ impl Writer {
         writer
     }
 
+    /// Index of the next record.
+    pub(crate) fn next_index(&self) -> u64 {
+        self.link.index
+    }
+
     /// Writes these records as one batch and syncs it. Gives the index of the first.
     pub(crate) fn commit<'a>(
         &mut self,

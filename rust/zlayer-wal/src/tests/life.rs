@@ -6,7 +6,7 @@ use super::{SMALL, owner, record};
 use crate::directory::{Bug, LogDir};
 use crate::error::WalError;
 use crate::fs::sim::SimFs;
-use crate::recover::recover;
+use crate::recover::{From, recover};
 use crate::snapshot::Snapshots;
 use crate::stats::Meters;
 use crate::writer::Writer;
@@ -49,12 +49,13 @@ impl Life {
         }
         let after = last;
         let meters = Arc::new(Meters::default());
-        let writer = recover(dir.place, SMALL, after, meters, &mut |index, bytes| {
-            assert_eq!(index, last + 1, "a hole, or a record twice");
-            assert_eq!(bytes, record(index), "record {index} is not what was submitted");
-            last = index;
-            Ok(())
-        })?;
+        let writer =
+            recover(dir.place, SMALL, From::Behind(after), meters, &mut |index, bytes| {
+                assert_eq!(index, last + 1, "a hole, or a record twice");
+                assert_eq!(bytes, record(index), "record {index} is not what was submitted");
+                last = index;
+                Ok(())
+            })?;
         Ok(Self { writer, snapshots, _dir: dir.lock, last })
     }
 

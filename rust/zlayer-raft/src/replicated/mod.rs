@@ -1,0 +1,60 @@
+//! The engine of several servers, which agree by Raft. The one room that names openraft.
+//!
+//! ```text
+//! propose ──> stamp, encode ──> openraft ──> LogStore ──> zlayer-wal: one write, one fdatasync ─┐
+//!                                   ├──> Network ──> Transport ──> Door of the other servers    │
+//!                                   │                                                           v
+//!     answer <── Machine: apply <── committed <── a quorum has it <─────────────────────────────┘
+//!                    └── every so many bytes: a copy ──> snapshot's thread ──> Shelf ──> purge
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `types` `peer` `form` | what openraft is told to work with, and its bytes |
+//! | `record` `book` `store` | the log: records, what they say, openraft's side of it |
+//! | `image` `shelf` `machine` | the state machine and its snapshots |
+//! | `wire` `refusal` `link` `network` | what is said to the others |
+//! | `door` `arrival` | what the others say |
+//! | `keeper` `change` | who leads, snapshots, members |
+//! | `load` | what the disk holds at the start, also that of a single voter |
+
+mod arrival;
+mod book;
+mod change;
+mod door;
+mod engine;
+mod form;
+mod image;
+mod keeper;
+mod link;
+mod load;
+mod machine;
+mod network;
+mod options;
+mod peer;
+mod pending;
+mod planted;
+mod record;
+mod refusal;
+mod replica;
+mod roster;
+mod saving;
+mod shelf;
+mod store;
+#[cfg(any(test, feature = "sim"))]
+pub mod switchboard;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod types;
+mod wire;
+
+pub use change::MembershipError;
+pub use options::{ReplicatedLimits, ReplicatedOptions, Timers};
+pub use peer::Peer;
+pub use refusal::PeerRefusal;
+pub use replica::{ChangeFuture, Replicated};
+pub use roster::Members;
+pub use transport::{
+    Answers, Kind, Lane, Requests, Target, Transport, TransportError, TransportFuture,
+};

@@ -1,0 +1,68 @@
+//! Who is in the cluster, as this server knows it now: the newest membership in its log, committed or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use openraft::metrics::RaftServerMetrics;
+
+use crate::replicated::peer::Peer;
+use crate::replicated::types::{LogId, Types};
+
+/// A membership, as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Servers that vote.
+    pub voters: BTreeSet<u64>,
+    /// All servers; who does not vote is a learner.
+    pub peers: BTreeMap<u64, Peer>,
+    /// The voters change from one set to another just now. Finished by the leader by itself.
+    pub is_changing: bool,
+}
+
+impl Members {
+    /// Servers that get the log and do not vote.
+    pub fn learners(&self) -> impl Iterator<Item = u64> {
+        self.peers.keys().copied().filter(|id| !self.voters.contains(id))
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The entry that brought it; none before there was one.
+    pub(crate) at: Option<LogId>,
+    pub(crate) members: Members,
+    /// Voters of the sets that it changes from and to; one set where it does not change.
+    pub(crate) configs: Vec<BTreeSet<u64>>,
+    pub(crate) is_committed: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Roster(RwLock<Arc<Known>>);
+
+impl Roster {
+    pub(crate) fn read(&self) -> Arc<Known> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what openraft says.
+    pub(crate) fn note(&self, metrics: &RaftServerMetrics<Types>) {
+        let stored = &metrics.membership_config;
+        let configs = stored.get_joint_config().clone();
+        let known = Known {
+            at: *stored.log_id(),
+            members: Members {
+                voters: stored.voter_ids().collect(),
+                peers: stored.nodes().map(|(id, peer)| (*id, peer.clone())).collect(),
+                is_changing: configs.len() > 1,
+            },
+            configs,
+            is_committed: stored.log_id() == metrics.committed_membership_config.log_id(),
+        };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+    }
+
+    pub(crate) fn peer(&self, id: u64) -> Option<Peer> {
+        self.read().members.peers.get(&id).cloned()
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of the replicated engine: clusters in one process, on simulated disks, over a network that can be cut.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
+mod cluster;
+mod rig;
