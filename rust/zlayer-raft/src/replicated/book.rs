@@ -28,18 +28,23 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    /// Takes the next record of a stream that is read back.
+    /// Takes the next record of a stream that is read back. A stream whose older part was let go begins somewhere:
+    /// what it says of entries that are not in it is made good by a later head ([`Book::check_whole`]).
     pub(crate) fn replay(&mut self, number: u64, bytes: &[u8]) -> Result<(), Why> {
         let (record, committed) = record::decode(bytes)?;
         match record {
-            Record::Entries(entries) => self.append(entries, number)?,
+            Record::Entries(entries) => {
+                let first = entries.first().map_or(0, |entry| entry.log_id.index);
+                let next = self.entries.back().map_or(first, |kept| kept.entry.log_id.index + 1);
+                self.push(entries, next, number)?;
+            }
             Record::Vote(vote) => self.head.vote = Some(vote),
             Record::Truncate(after) => {
                 self.truncate_after(after.as_ref());
             }
             Record::Head(head) => {
                 if let Some(purged) = &head.purged {
-                    self.purge(*purged)?;
+                    self.drop_up_to(purged.index);
                 }
                 self.head = head;
                 self.head_record = number;
@@ -52,6 +57,18 @@ impl Book {
         Ok(())
     }
 
+    /// Checks that the entries begin where the head says.
+    pub(crate) fn check_whole(&self) -> Result<(), Why> {
+        let next = self.head.purged.next_index();
+        match self.entries.front() {
+            Some(kept) if self.head.purged.is_some() && kept.entry.log_id.index != next => {
+                let first = kept.entry.log_id.index;
+                Err(format!("entries {next} to {} are missing", first - 1))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a head was written: a stream without one is not begun, or has lost its beginning.
     pub(crate) fn is_begun(&self) -> bool {
         self.head_record > 0
@@ -59,9 +76,14 @@ impl Book {
 
     /// Entries must follow each other.
     pub(crate) fn append(&mut self, entries: Vec<LogEntry>, record: u64) -> Result<(), Why> {
-        for entry in entries {
+        let first = entries.first().map_or(0, |entry| entry.log_id.index);
+        let next = self.last_log_id().map_or(first, |last| last.index + 1);
+        self.push(entries, next, record)
+    }
+
+    fn push(&mut self, entries: Vec<LogEntry>, next: u64, record: u64) -> Result<(), Why> {
+        for (entry, next) in entries.into_iter().zip(next..) {
             let index = entry.log_id.index;
-            let next = self.last_log_id().map_or(index, |last| last.index + 1);
             if index != next {
                 return Err(format!("entry {index} comes where {next} is the next"));
             }
@@ -81,19 +103,14 @@ impl Book {
 
     /// Lets the entries up to `upto` go.
     pub(crate) fn purge(&mut self, upto: LogId) -> Result<(), Why> {
-        while self.entries.front().is_some_and(|kept| kept.entry.log_id.index <= upto.index) {
+        self.drop_up_to(upto.index);
+        self.head.purged = self.head.purged.max(Some(upto));
+        self.check_whole()
+    }
+
+    fn drop_up_to(&mut self, index: u64) {
+        while self.entries.front().is_some_and(|kept| kept.entry.log_id.index <= index) {
             self.entries.pop_front();
-        }
-        let next = upto.index + 1;
-        match self.entries.front() {
-            Some(kept) if kept.entry.log_id.index != next => {
-                let first = kept.entry.log_id.index;
-                Err(format!("entries {next} to {} are missing", first - 1))
-            }
-            _ => {
-                self.head.purged = self.head.purged.max(Some(upto));
-                Ok(())
-            }
         }
     }
 

@@ -119,6 +119,7 @@ pub(crate) fn load(
     })?;
     let wal = Arc::new(wal);
     if book.is_begun() {
+        book.check_whole().map_err(|why| OpenError::Missing { why })?;
         return of_replicated(options, wal, book, found, Shelving { snapshots, bytes, planted });
     }
     if book.len() > 0 || first.is_none() && wal.first_index() > 1 {

@@ -245,6 +245,11 @@ impl Replicated {
         self.engine.link.roster.read().members.clone()
     }
 
+    #[cfg(test)]
+    pub(crate) fn engine_for_test(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Runs something on the engine's runtime, polled or not.
     fn change<F: Future<Output = Result<(), MembershipError>> + Send + 'static>(
         &self,
@@ -275,6 +280,9 @@ impl Replicated {
     fn failure(&self) -> Option<String> {
         if let Some(error) = self.engine.core.failed.get() {
             return Some(error.clone());
+        }
+        if let Some(error) = self.engine.store.failure() {
+            return Some(error);
         }
         if let Some(error) = self.wal.failure() {
             return Some(error.to_string());

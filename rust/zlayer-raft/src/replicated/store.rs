@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::RaftLogReader;
@@ -40,6 +40,8 @@ struct Shared {
     /// Bytes of entries in one message to a peer.
     message_bytes: usize,
     planted: Planted,
+    /// The first error of the disk.
+    failed: OnceLock<String>,
     state: Mutex<State>,
 }
 
@@ -78,7 +80,13 @@ impl LogStore {
     pub(crate) fn new(wal: Arc<Wal>, book: Book, message_bytes: usize, planted: Planted) -> Self {
         let next_record = wal.first_index();
         let state = Mutex::new(State { book, next_record, held_back: None, late: None });
-        Self { shared: Arc::new(Shared { wal, message_bytes, planted, state }) }
+        let failed = OnceLock::new();
+        Self { shared: Arc::new(Shared { wal, message_bytes, planted, failed, state }) }
+    }
+
+    /// What the disk has failed with first.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.shared.failed.get().cloned()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,7 +103,14 @@ impl LogStore {
         while !self.shared.wal.has_room(record.len()) {
             tokio::time::sleep(ROOM_WAIT).await;
         }
-        self.shared.wal.append(record, done).map_err(|error| broken(&error))?;
+        let shared = Arc::downgrade(&self.shared);
+        let noting = move |result: Result<u64, WalError>| {
+            if let (Err(error), Some(shared)) = (&result, shared.upgrade()) {
+                shared.failed.get_or_init(|| error.to_string());
+            }
+            done(result);
+        };
+        self.shared.wal.append(record, noting).map_err(|error| broken(&error))?;
         self.state().next_record += 1;
         Ok(())
     }

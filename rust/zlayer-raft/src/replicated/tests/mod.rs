@@ -2,4 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod cluster;
+mod life;
+mod matrix;
 mod rig;
+mod suite;
+mod traps;
