@@ -56,7 +56,7 @@ lint: build ## The part of check that runs no tests
 	$(BIN)/python tools/layers.py
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest zlayer_native._native --allowlist tools/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest zlayer_native._native
 	$(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 .PHONY: fix

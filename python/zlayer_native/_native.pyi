@@ -4,8 +4,20 @@ Every class is a frozen handle; every call that may take longer than some micros
 documents cross as `bytes`. Errors are the classes of `zlayer_native.errors`.
 """
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from typing import final
+
+from typing_extensions import Buffer
+
+__all__ = [
+    "AdaptiveTtlConfig",
+    "ExpiredLease",
+    "LeaseTable",
+    "ServerNode",
+    "WorkerSession",
+    "run_load",
+    "version",
+]
 
 def version() -> str:
     """Version of the core, equal to the package's."""
