@@ -6,7 +6,7 @@
 //!
 //! A pure function of the entries: two servers that applied the same log hold equal states and equal
 //! [`State::hash`]es. No clock is read; time is the entry's stamp, which never goes back here even if the
-//! leader's clock does. A refused command changes nothing but the position in the log.
+//! leader's clock does. A refused command changes nothing but the position in the log and the time.
 
 mod digest;
 mod events;

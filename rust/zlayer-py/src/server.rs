@@ -144,7 +144,7 @@ fn finished(
         }
         Err(error) => {
             let code = match &error {
-                ProposeError::Overloaded { .. } => "overloaded",
+                ProposeError::Overloaded => "overloaded",
                 ProposeError::Stopped { .. } => "stopped",
             };
             serde_json::json!({"code": code, "message": error.to_string()})

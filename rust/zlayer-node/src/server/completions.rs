@@ -74,7 +74,10 @@ impl InWork {
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped")));
+        let result = self
+            .result
+            .take()
+            .unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped")));
         let mut queue = self.completions.queue();
         queue.in_work -= 1;
         queue.done.push_back(Completion { ticket: self.ticket, result });
