@@ -1,6 +1,7 @@
 //! Tests of the control state: the rules one by one, then random histories.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
+mod format;
 mod identity;
 mod limits;
 mod liveness;

@@ -1,9 +1,12 @@
 //! Everything has a limit, and over it is a refusal by name.
 
 use super::super::{
-    EVENTS_KEPT, NODES_MAX, State, TOKEN_KEPT_AFTER_MS, TOKENS_MAX, TRANSITIONS_MAX,
+    EVENTS_KEPT, KEYS_MAX, LABELS_MAX, NODES_MAX, State, TOKEN_KEPT_AFTER_MS, TOKENS_MAX,
+    TRANSITIONS_MAX, keys,
 };
-use super::{HOUR, Log, Token, jti, key_hash, redeem, transition};
+use super::{
+    HOUR, Log, Token, first_certificate, jti, key_hash, redeem, redeem_with, renew, transition,
+};
 use crate::command::{Command, Entry, Outcome, Refusal};
 use crate::record::{Liveness, Reason};
 use crate::time::UnixMs;
@@ -113,6 +116,66 @@ fn nodes_have_a_limit() {
     assert!(!copy.node(1_000).unwrap().draining);
     assert_eq!(copy.nodes_after(1_499).next().unwrap().id, 1_501);
     assert_eq!(copy.node_count(), NODES_MAX);
+}
+
+#[test]
+fn a_use_is_counted_in_place() {
+    let mut log = Log::new();
+    log.token(1, 9);
+    let address = |log: &Log| std::ptr::from_ref(log.state.token(&jti(1)).unwrap());
+    let before = address(&log);
+    for key in 0..9 {
+        log.enrol(1, key);
+    }
+    assert_eq!(address(&log), before, "each use copied all uses before it");
+}
+
+#[test]
+fn keys_have_a_limit() {
+    let (mut log, id) = Log::with_node();
+    // Keys of nodes that were removed, all still valid. As many entries would take minutes.
+    for number in log.state.keys.len()..KEYS_MAX {
+        let mut key = [0xee; 32];
+        key[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        log.state.keys.release(key, 999, UnixMs(24 * HOUR));
+    }
+    let full = Refusal::LimitReached { what: "keys".into(), limit: KEYS_MAX as u64 };
+    let refused = Outcome::Refused { refusal: full };
+    assert_eq!(fast(&mut log, redeem(1, 2)), refused);
+    assert_eq!(fast(&mut log, renew(id, 1, 2)), refused);
+    // A key that the node has already needs no room.
+    assert_eq!(fast(&mut log, renew(id, 1, 1)), Outcome::Done);
+    log.state.check_invariants();
+    log.now = 24 * HOUR;
+    assert_eq!(fast(&mut log, renew(id, 1, 2)), Outcome::Done);
+    assert!(log.state.keys.is_held(&keys::parse(&key_hash(2)).unwrap(), id));
+}
+
+#[test]
+fn forced_and_chosen_labels_have_one_limit_together() {
+    let keys = |from: usize, to: usize| (from..to).map(|key| format!("k{key}"));
+    let pairs =
+        |keys: &mut dyn Iterator<Item = String>| keys.map(|key| (key, "v".into())).collect();
+    let mut log = Log::new();
+    let token = Token {
+        uses_max: 9,
+        labels: pairs(&mut keys(0, LABELS_MAX - 1)),
+        allowed: keys(100, 100 + LABELS_MAX).collect(),
+        ..Token::new(1, log.now + HOUR)
+    };
+    assert_eq!(log.apply(token.create()), Outcome::Done);
+    let ask = |count: usize, key| {
+        redeem_with(1, pairs(&mut keys(100, 100 + count)), first_certificate(key))
+    };
+    let refusal = log.refused(ask(2, 1));
+    assert!(matches!(refusal, Refusal::Invalid { field, .. } if field == "labels"));
+    assert!(matches!(log.apply(ask(1, 1)), Outcome::Redeemed { first: true, .. }));
+    let token = |labels, allowed| Token { labels, allowed, ..Token::new(2, 1_000 + HOUR) };
+    let many = log.refused(token(pairs(&mut keys(0, LABELS_MAX + 1)), Vec::new()).create());
+    assert!(matches!(many, Refusal::Invalid { field, .. } if field == "labels"));
+    let many = keys(0, LABELS_MAX + 1).collect();
+    let many = log.refused(token(super::Labels::new(), many).create());
+    assert!(matches!(many, Refusal::Invalid { field, .. } if field == "labels_allowed"));
 }
 
 #[test]

@@ -90,6 +90,16 @@ fn a_token_that_nobody_should_make_is_refused() {
             "{bad:?}"
         );
     }
+    for bad in ["-x", "A", "a b", "\u{1b}[31m", &"x".repeat(64)] {
+        let mut command = Token::new(2, 1_000 + HOUR).create();
+        if let Command::CreateToken { name, .. } = &mut command {
+            bad.clone_into(name);
+        }
+        assert!(
+            matches!(log.refused(command), Refusal::Invalid { field, .. } if field == "name"),
+            "{bad:?}"
+        );
+    }
 }
 
 /// A log with token 1: `site` is forced, `disk` and `gpu` may be chosen.
