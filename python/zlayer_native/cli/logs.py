@@ -25,8 +25,7 @@ _OURS = "zlayer"
 #: bootstrap tokens, API secrets, private keys.
 _SECRETS = re.compile(
     r"(?:zlt1|zlat_)[\w-]{16,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]+-----|$)",
-    re.DOTALL,
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^\"']*?-----END [A-Z ]+-----|[^\"']*)"
 )
 
 _Event = MutableMapping[str, Any]
