@@ -21,6 +21,8 @@ mod serve;
 mod service;
 mod shards;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod ticker;
 mod views;
 mod watch;
@@ -101,8 +103,9 @@ impl ServerNode {
         .map_err(|error| NodeError::Log(error.to_string()))?;
         let clock = Clock::new();
         let (engine, effects) = Engine::new(clock, options.ttl);
-        let shared =
-            Arc::new(Shared::new(options, clock, tls, engine, Arc::new(log), Wake::new()?));
+        let wake = Arc::new(Wake::new()?);
+        let completions = Completions::new(options.limits.commands_max, Arc::clone(&wake));
+        let shared = Arc::new(Shared::new(options, clock, tls, engine, Arc::new(log), wake));
         let start = |error| NodeError::io("start threads", error);
         let shards = Shards::start(options.limits.threads).map_err(start)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(start)?;
@@ -121,7 +124,6 @@ impl ServerNode {
                 control_loop.run(&runtime);
             })
             .map_err(start)?;
-        let completions = Completions::new(options.limits.commands_max);
         let running = Mutex::new(Some(Running { thread, ended }));
         Ok(Self { shared, completions, local_addr, control, running })
     }
@@ -138,10 +140,7 @@ impl ServerNode {
             let shared = Arc::clone(&self.shared);
             self.control.spawn(async move {
                 in_work.answer(shared.log.propose(command).await);
-                shared.wake.wake();
             });
-        } else {
-            self.shared.wake.wake();
         }
     }
 

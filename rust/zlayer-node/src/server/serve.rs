@@ -123,7 +123,7 @@ fn admit(
         return None;
     };
     let connection = Arc::new(Connection::new(shared.registry.next_id(), identity, address));
-    let resources = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
+    let ledger = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
     // Looked up after the registry knows the connection: a removal is either seen here or ends it from there.
     match shared.member(identity.node_id) {
         Ok(draining) => connection.draining.store(draining, Ordering::Relaxed),
@@ -133,7 +133,7 @@ fn admit(
     let rate = shared.limits.bytes_per_second_per_worker;
     let burst = rate.saturating_mul(BURST_SECONDS);
     let socket = Metered::new(*socket, shared.clock, rate, burst);
-    let caller = Caller { connection: Arc::clone(&connection), resources };
+    let caller = Caller { connection: Arc::clone(&connection), ledger };
     let service = ConnectionService::new(service, caller);
     Some(Box::pin(Driver::new(Arc::clone(shared), connection, socket, service, permit)))
 }

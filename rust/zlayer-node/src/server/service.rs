@@ -12,7 +12,7 @@ use zlayer_core::liveness::SessionId;
 use zlayer_wire::v1::control_plane_server::{ControlPlane, ControlPlaneServer};
 use zlayer_wire::v1::{StatusReport, WatchAssignmentsRequest};
 
-use super::connection::{Connection, LastResources};
+use super::connection::{Connection, NodeLedger};
 use super::report::ReportStream;
 use super::shared::Shared;
 use super::watch::AssignmentStream;
@@ -35,7 +35,7 @@ pub(crate) fn control_plane(shared: &Arc<Shared>) -> ControlPlaneServer<WorkerSe
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) connection: Arc<Connection>,
-    pub(crate) resources: Arc<LastResources>,
+    pub(crate) ledger: Arc<NodeLedger>,
 }
 
 impl WorkerService {

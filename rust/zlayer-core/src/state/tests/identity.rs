@@ -43,6 +43,7 @@ fn keys_of_a_removed_node_are_remembered_until_they_end() {
     assert_eq!(log.apply(renew(id, 1, 2)), Outcome::Done);
     assert_eq!(log.apply(Command::RemoveNode { node_id: id }), Outcome::Done);
     assert!(log.state.is_removed(id));
+    assert_eq!(log.state.allotted(), id..id + 1, "an id is never taken back");
     assert!(!log.state.is_removed(id + 1) && !log.state.is_removed(1));
     // Neither as a repeat, nor as a new node, nor as a renewal.
     assert_eq!(log.refused(redeem(1, 1)), Refusal::KeyInUse);
