@@ -24,6 +24,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod ticker;
+mod tls_socket;
 mod views;
 mod watch;
 
