@@ -85,7 +85,7 @@ class ServerProcess:
             process = cls(config.data_dir, core, enrollment, http)
             options = ApiOptions(
                 hosts=_hosts(config),
-                join_address=_join_address(config, core.address),
+                join_address=_join_address(cluster, core.address),
                 is_ready=lambda: not process._stopping.is_set(),
                 stopping=process._stopping,
             )
@@ -219,10 +219,10 @@ def _hosts(config: Config) -> frozenset[str]:
     return frozenset(name.lower() for name in names if name and not is_wildcard(name))
 
 
-def _join_address(config: Config, listening: str) -> str:
+def _join_address(cluster: WorkerTierServerConfig, listening: str) -> str:
     """`host:port` that workers are told to dial: as configured, else where the port listens."""
-    if config.worker_advertise:
-        return config.worker_advertise
+    if cluster.worker_advertise:
+        return str(cluster.worker_advertise)
     host, port = split(listening)
     return f"{platform.node() or 'localhost'}:{port}" if is_wildcard(host) else listening
 
