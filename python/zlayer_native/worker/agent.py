@@ -116,7 +116,7 @@ class Agent:
         self._follower = Follower(settings.identity_dir, on_change)
         self._on_change = on_change
         self._session: SessionLike | None = None
-        self._left = False
+        self._left_elsewhere = False
         self.member: Member | None = None
         self.entered = asyncio.Event()
         self.error: Exception | None = None
@@ -136,7 +136,7 @@ class Agent:
         try:
             await self._stay()
         except Exception as error:
-            if self._left:  # By another thread, and the tasks here were surprised by it.
+            if self._left_elsewhere:  # The tasks here were surprised by it.
                 return
             self.error = error
             if self.entered.is_set():
@@ -148,14 +148,16 @@ class Agent:
         try:
             self.member = await self._entry.enter(self._timing.now())
             identity = self.member.identity
+            sampler = Sampler(self._settings.data_dir)
             session = self._session = self._start_session(self._options(identity))
-            self.entered.set()
-            self._on_change()
             try:
+                self.entered.set()
+                self._on_change()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._follower.run(session))
+                    group.create_task(self._follower.complain(session))
                     group.create_task(Renewals(self._renew, self._use, self._timing).run(identity))
-                    group.create_task(Sampler(self._settings.data_dir).report(session))
+                    group.create_task(sampler.report(session))
             except BaseExceptionGroup as errors:
                 raise _first(errors) from None
             finally:
@@ -188,8 +190,7 @@ class Agent:
     async def _leave(self, session: SessionLike) -> None:
         try:
             # Nobody waits for the goodbye of a node that was removed.
-            if not self._left and session.state()["state"] != Phase.REMOVED:
-                self._left = True
+            if not self._left_elsewhere and session.state()["state"] != Phase.REMOVED:
                 _log_goodbye(await session.leave(self._leave_secs(session)))
         finally:
             session.stop()
@@ -201,8 +202,8 @@ class Agent:
             secs: how long to wait for the answer, at most.
         """
         session = self._session
-        if session is not None and self.error is None and not self._left:
-            self._left = True
+        if session is not None and self.error is None and not self._left_elsewhere:
+            self._left_elsewhere = True
             _log_goodbye(session.leave_blocking(min(secs, self._leave_secs(session))))
 
     def _leave_secs(self, session: SessionLike) -> float:
@@ -213,19 +214,20 @@ class Agent:
         """How it stands. Any thread."""
         member, session = self.member, self._session
         error = None if self.error is None else str(self.error)
-        phase = Phase.REMOVED if isinstance(self.error, NodeRemoved) else Phase.STOPPED
+        ended = Phase.REMOVED if isinstance(self.error, NodeRemoved) else Phase.STOPPED
         if member is None or session is None:
-            phase = Phase.ENROLLING if self.error is None else phase
+            phase = Phase.ENROLLING if self.error is None else ended
             return WorkerState(phase=phase, last_error=error)
         view = session.state()
+        phase = Phase(view["state"]) if self.error is None else ended
         return WorkerState(
-            phase=Phase(view["state"]) if self.error is None else phase,
+            phase=phase,
             node_id=member.identity.node_id,
             server=view["server"],
             is_draining=view["draining"],
             ttl_ms=view["ttl_ms"] or None,
             next_beat_in_ms=view["next_beat_in_ms"],
-            lease_left_ms=view["lease_remaining_ms"],
+            lease_left_ms=None if phase == Phase.STOPPED else view["lease_remaining_ms"],
             beats=view["beats"],
             acks=view["acks"],
             reconnects=view["reconnects"],

@@ -12,15 +12,17 @@ import psutil
 
 from zlayer_native.worker.machine import disk_bytes
 
-#: The first figures come soon: a share of the CPU needs two looks.
-_FIRST_SECS = 1.0
+#: The second figures come soon: the first have no share of the CPU, which needs two looks.
+_SECOND_SECS = 1.0
 #: Chosen: as often as the shortest default TTL. A look takes some 200 µs.
 _PERIOD_SECS = 10.0
+#: Seconds of a core between two looks that say something: the kernel counts in hundredths.
+_CORE_SECS_MIN = 0.2
 
 
 @dataclass(frozen=True)
 class Use:
-    """Of the whole machine. `cpu_millicores` is the mean since the look before."""
+    """Of the whole machine. `cpu_millicores` is the mean since the look before; 0 is unknown."""
 
     cpu_millicores: int
     memory_bytes: int
@@ -64,17 +66,22 @@ class Sampler:
         last, self._last = self._last, self._cpu()
         busy_s, all_s = self._last[0] - last[0], self._last[1] - last[1]
         # Counters may step back a little, as idle time does on Linux.
-        share = min(1.0, max(0.0, busy_s / all_s)) if all_s > 0 else 0.0
+        share = min(1.0, max(0.0, busy_s / all_s)) if all_s >= _CORE_SECS_MIN else 0.0
         return Use(round(share * self._cores * 1000), self._memory(), self._disk())
+
+    def tell(self, meter: Meter) -> None:
+        """Gives `meter` the figures of now."""
+        use = self.sample()
+        meter.set_resources(use.cpu_millicores, use.memory_bytes, use.disk_bytes)
 
     async def report(
         self, meter: Meter, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
         """Tells `meter` from time to time, until it is cancelled."""
-        await sleep(_FIRST_SECS)
+        self.tell(meter)
+        await sleep(_SECOND_SECS)
         while True:
-            use = self.sample()
-            meter.set_resources(use.cpu_millicores, use.memory_bytes, use.disk_bytes)
+            self.tell(meter)
             await sleep(_PERIOD_SECS)
 
 
