@@ -12,12 +12,13 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tests.boundary.real_core import TTL, create_token, server_options
+from tests.cluster.harness import eventually
 from zlayer_native._bridge import Server
 from zlayer_native.cli import logs
 from zlayer_native.enroll.records import CoreRecords
@@ -70,15 +71,23 @@ class LiveServer:
         events = self._ask("events", after)
         return [event["kind"] for event in events if event["node_name"] == name]
 
-    def revision(self) -> int:
-        return self._ask("revision")
-
     def remove(self, node_id: int) -> None:
         self._ask("remove", node_id)
 
+    def wait_node(
+        self, name: str, check: Callable[[dict[str, Any]], Any], *, within: float = 20.0
+    ) -> dict[str, Any]:
+        """Waits until a node is as `check` wants it, at most `within` seconds; returns the node."""
+
+        def found() -> dict[str, Any] | None:
+            node = self.nodes().get(name)
+            return node if node is not None and check(node) else None
+
+        return eventually(found, within=within, what=f"{name} as wanted")
+
     def wait_state(self, name: str, state: str, *, within: float = 20.0) -> dict[str, Any]:
-        """Waits until a node is in a state; returns the node."""
-        return self._ask("wait_state", name, state, within)
+        """As `wait_node`, for a state."""
+        return self.wait_node(name, lambda node: node["state"] == state, within=within)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -140,22 +149,8 @@ class _Verbs:
     async def events(self, after: int) -> Any:
         return json.loads(self._core.events(after, 1000))["items"]
 
-    async def revision(self) -> int:
-        return int(json.loads(self._core.events(0, 1))["revision"])
-
     async def remove(self, node_id: int) -> None:
         await self._core.propose({"type": "remove_node", "node_id": node_id})
-
-    async def wait_state(self, name: str, state: str, within: float) -> Any:
-        deadline = time.monotonic() + within
-        while True:
-            revision = await self.revision()
-            for node in await self.nodes():
-                if (node["name"], node["state"]) == (name, state):
-                    return node
-            left = deadline - time.monotonic()
-            assert left > 0, f"{name} is not {state} after {within} s"
-            await self._core.wait_revision(revision, left)
 
 
 @contextlib.asynccontextmanager
