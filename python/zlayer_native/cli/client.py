@@ -26,6 +26,9 @@ _ANSWER_BYTES_MAX = 16 * 1024 * 1024
 #: Seconds that an event stream may be silent: the server says something every 15.
 SILENCE_MAX = 45.0
 
+#: What proxies say for a server that they can't reach.
+_GATEWAY = frozenset({502, 503, 504})
+
 Query = Mapping[str, str | int | list[str]]
 
 
@@ -61,7 +64,7 @@ class Api:
                 base_url=address.url,
                 headers=headers,
                 timeout=timeout,
-                verify=_tls(ca) if address.is_tls else True,
+                verify=_tls(ca) if address.is_tls else _no_tls(),
                 # A proxy for the outside has no business between a machine and itself.
                 trust_env=not address.is_loopback,
                 follow_redirects=False,
@@ -103,13 +106,14 @@ class Api:
 
     def is_ready(self) -> bool:
         """Whether the server says that workers can enrol and report; raises as `get`."""
-        try:
-            self.get("/readyz")
-        except ApiError as error:
-            if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        with self._told(is_write=False), self._http.stream("GET", "/readyz") as response:
+            content = _content(response)
+            if response.is_success:
+                return True
+            is_ours = "status" in (_document(content) or {})
+            if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and is_ours:
                 return False
-            raise
-        return True
+            raise self._problem(response.status_code, content)
 
     @contextmanager
     def stream(self, path: str, query: Query) -> Iterator[Iterator[bytes]]:
@@ -192,15 +196,18 @@ class Api:
         return ApiError(message, status=status, code=code, hint=hint)
 
     def _stranger(self, how: str, status: int = 0) -> ApiError:
-        return ApiError(
-            f"{self._address.url} answered {how}, not like a zlayer API",
-            status=status,
-            code="not_our_api",
-            hint=_WHERE,
-        )
+        # Without the status: that another server has no such page says nothing about a node.
+        kind = Unreachable if status in _GATEWAY else ApiError
+        message = f"{self._address.url} answered {how}, not like a zlayer API"
+        return kind(message, code="not_our_api", hint=_WHERE)
 
 
 _WHERE = "is `zlayerd server` running there? --addr or ZLAYER_ADDR say where it is"
+
+
+def _no_tls() -> ssl.SSLContext:
+    """Trusts nobody: reading the system's CAs takes longer than a whole command over http."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _tls(ca: Path | None) -> ssl.SSLContext:

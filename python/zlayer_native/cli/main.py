@@ -18,7 +18,7 @@ PROGRAM = "zlayerd"
 #: Set by the completion scripts: asks for words in the place of running a verb.
 COMPLETE_VARIABLE = "_ZLAYERD_COMPLETE"
 #: Set by a developer who wants the traceback of an unexpected error.
-_TRACEBACK_VARIABLE = "ZLAYER_TRACEBACK"
+_TRACEBACK_VARIABLE = "ZLAYERD_TRACEBACK"
 
 #: Verb, the module below this package that has it as `app`, and its line in `zlayerd --help`.
 _VERBS = (

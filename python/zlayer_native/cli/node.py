@@ -166,7 +166,7 @@ def remove(
     The machine can come back with a new token only, as a new node.
     """
     if not yes and not sys.stdin.isatty():
-        raise typer.BadParameter("needed where nobody can be asked", param_hint="--yes")
+        raise typer.BadParameter("there is no terminal to ask on: it needs --yes")
     with connect(addr, token_file, ca, timeout) as api:
         found = find_node(api, node)
         if not yes and not _confirmed(found):
@@ -181,7 +181,9 @@ def remove(
 
 def _confirmed(node: dict[str, Any]) -> bool:
     named = f"{node['id']} ({node['name']}, {node['state']})"
-    return typer.confirm(text.plain(f"Remove node {named} for good?"), err=True)
+    question = text.plain(f"Remove node {named} for good? [y/N]: ")
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @app.command()

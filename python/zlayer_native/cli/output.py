@@ -153,8 +153,7 @@ def facts(pairs: Sequence[tuple[str, Cell]]) -> None:
     from rich.text import Text
 
     for name, cell in pairs:
-        drawn = Text(f"{name:<{longest}}{_GAP}", "bold")
-        drawn.append(Text(cell.text, cell.style or "not bold"))
+        drawn = Text.assemble((f"{name:<{longest}}{_GAP}", "bold"), (cell.text, cell.style))
         _console().print(drawn, soft_wrap=True)
     sys.stdout.flush()
 

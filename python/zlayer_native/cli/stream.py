@@ -21,7 +21,7 @@ _LINE_BYTES_MAX = 1024 * 1024
 #: Seconds between two tries, first and longest.
 _PAUSE_FIRST, _PAUSE_MAX = 0.1, 5.0
 #: A server that restarts, or a proxy in front of one, may say these for a while.
-_PASSING = frozenset({429, 502, 503, 504})
+_PASSING = frozenset({429, 503})
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _is_bare(parts: SplitResult) -> bool:
 def _is_host(host: str) -> bool:
     if ":" in host or re.fullmatch(r"[0-9.]+", host):
         try:
-            return bool(ipaddress.ip_address(host))
+            return "%" not in host and bool(ipaddress.ip_address(host))
         except ValueError:
             return False
     return len(host) <= 253 and _NAME.fullmatch(host) is not None
