@@ -1,0 +1,89 @@
+//! How a session ends, or is interrupted: lost connections, refusals, goodbyes.
+
+use super::candidate::{Candidate, slow_retry_ms};
+use super::{Beat, Deed, Ending, Link, Standing, Worker};
+use crate::Ms;
+use crate::dice::Dice;
+
+impl Worker {
+    /// A dial failed or a link ended.
+    pub(super) fn ended(
+        &mut self,
+        now: Ms,
+        link: Link,
+        why: Ending,
+        dice: &mut Dice,
+        out: &mut Vec<Deed>,
+    ) {
+        if self.candidate.is_some_and(|candidate| candidate.link() == Some(link)) {
+            return self.candidate_failed(now, why, dice, out);
+        }
+        let Some(primary) = self.primary.take_if(|primary| primary.link == link) else { return };
+        match why {
+            // The session that greets has superseded this one.
+            Ending::Refused if matches!(self.candidate, Some(Candidate::Greeting { .. })) => {}
+            Ending::Refused => self.refused(now, dice, out),
+            Ending::Aged => self.dial_soon(now),
+            Ending::Lost => {
+                self.plan_return(now, primary.beat, dice);
+                self.announced = false;
+            }
+        }
+    }
+
+    /// After a lost connection.
+    fn plan_return(&mut self, now: Ms, beat: Beat, dice: &mut Dice) {
+        let planned = match self.candidate {
+            Some(candidate) if candidate.link().is_some() => return,
+            Some(candidate) => candidate.until(),
+            None => Ms::MAX,
+        };
+        // Beyond the time of the next beat the wait would eat the grace.
+        let spread_ms = match beat {
+            Beat::Planned { at } => self.spread_ms.min(at.saturating_sub(now)),
+            Beat::Sent { .. } => 0,
+        };
+        let leaving = self.standing == Standing::Leaving;
+        let wait_ms = if leaving { 0 } else { dice.between(0, spread_ms) };
+        self.candidate = Some(Candidate::Waiting { until: planned.min(now + wait_ms) });
+    }
+
+    /// Final until the cluster changes its mind: everything is closed, and a dial is tried rarely.
+    pub(super) fn refused(&mut self, now: Ms, dice: &mut Dice, out: &mut Vec<Deed>) {
+        self.close_all(out);
+        self.announced = false;
+        if self.standing == Standing::Leaving {
+            // Nobody is left to say goodbye to.
+            self.standing = Standing::Stopped;
+            return;
+        }
+        self.standing = Standing::Refused;
+        self.candidate = Some(Candidate::Waiting { until: now + slow_retry_ms(dice) });
+    }
+
+    pub(super) fn leave(&mut self, now: Ms, out: &mut Vec<Deed>) {
+        if self.standing == Standing::Refused {
+            return self.stop(out);
+        }
+        self.standing = Standing::Leaving;
+        if self.primary.is_none() {
+            self.dial_soon(now);
+        }
+    }
+
+    pub(super) fn stop(&mut self, out: &mut Vec<Deed>) {
+        self.close_all(out);
+        self.standing = Standing::Stopped;
+    }
+
+    fn close_all(&mut self, out: &mut Vec<Deed>) {
+        self.drop_candidate(out);
+        out.extend(self.primary.take().map(|primary| Deed::Close(primary.link)));
+    }
+
+    /// Has the process no link at all? Then its kernel has nobody to tell of its end.
+    pub(crate) fn links_open(&self) -> impl Iterator<Item = Link> {
+        let candidate = self.candidate.and_then(|candidate| candidate.link());
+        self.primary.as_ref().map(|primary| primary.link).into_iter().chain(candidate)
+    }
+}
