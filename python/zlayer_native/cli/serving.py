@@ -128,8 +128,9 @@ class ServerProcess:
             CoreStopped: the core ended by itself.
         """
         stop = asyncio.ensure_future(stopping.wait())
+        awaited: set[asyncio.Future[Any]] = {stop, self._core.failed}
         try:
-            await asyncio.wait({stop, self._core.failed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
         if self._core.failed.done():
