@@ -90,13 +90,13 @@ class LiveServer:
         return self.wait_node(name, lambda node: node["state"] == state, within=within)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # Its end is the server's.
-        try:
-            self._process.wait(START_SECS)
-        finally:
-            self._process.kill()
-            self._process.wait()
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()  # Its end is the server's.
+            try:
+                process.wait(START_SECS)
+            finally:
+                process.kill()
 
 
 @contextlib.contextmanager

@@ -27,10 +27,10 @@ from zlayer_native.worker.claim import Claim
 from zlayer_native.worker.entry import Entry, Member
 from zlayer_native.worker.errand import OnFailure
 from zlayer_native.worker.follower import Follower
-from zlayer_native.worker.log import get_logger
+from zlayer_native.worker.log import Log
 from zlayer_native.worker.registrar import Errands, Registrar
 from zlayer_native.worker.renewal import Renewals, Timing
-from zlayer_native.worker.resources import Sampler
+from zlayer_native.worker.resources import Sampler, tell
 from zlayer_native.worker.state import Phase, WorkerState
 from zlayer_native.worker.token_source import TokenSource
 
@@ -39,7 +39,7 @@ _RENEW_SECS = 60.0
 #: Seconds for a goodbye when nothing answers at the time: there is hardly anybody to hear it.
 _LEAVE_UNHEARD_SECS = 1.0
 
-_log = get_logger("zlayer.worker")
+_log = Log("zlayer.worker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,9 @@ class Agent:
             self.member = await self._entry.enter(self._timing.now())
             identity = self.member.identity
             sampler = Sampler(self._settings.data_dir)
+            use = sampler.sample()
             session = self._session = self._start_session(self._options(identity))
+            tell(session, use)  # Before it has dialled: the first report has figures.
             try:
                 self.entered.set()
                 self._on_change()

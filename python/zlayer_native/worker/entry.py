@@ -15,13 +15,13 @@ from zlayer_native.identity import files
 from zlayer_native.identity.store import Identity, IdentityStore
 from zlayer_native.worker.carried_error import NodeRemoved
 from zlayer_native.worker.errand import OnFailure
-from zlayer_native.worker.log import Repeats, get_logger
+from zlayer_native.worker.log import Log, Repeats
 from zlayer_native.worker.registrar import Registrar
 from zlayer_native.worker.token_source import TokenSource
 
 _LABELS = "labels.json"
 
-_log = get_logger("zlayer.worker")
+_log = Log("zlayer.worker")
 
 
 @dataclass(frozen=True)

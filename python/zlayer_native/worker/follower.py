@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from zlayer_native.worker.entry import removed
-from zlayer_native.worker.log import Repeats, get_logger
+from zlayer_native.worker.log import Log, Repeats
 
 #: Seconds between two looks at a session that does not stand.
 _LOOK_SECS = 5.0
 
-_log = get_logger("zlayer.worker")
+_log = Log("zlayer.worker")
 
 
 class Events(Protocol):

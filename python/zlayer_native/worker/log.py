@@ -1,18 +1,16 @@
 """The worker's log: structured in a daemon, one plain line in a process that is not ours.
 
-A library must not print, nor depend on how its host has set up structlog. So records go through the
-host's own `logging`, and bring their fields along: `zlayer_native.cli.logs` renders them as fields,
-any other handler as `text key=value`.
+A library must not print, nor depend on how its host has set up structlog (whose import alone brings
+rich along). So this is the host's own `logging`, with records that bring their fields:
+`zlayer_native.cli.logs` renders them as fields, any other handler as `text key=value`.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, MutableMapping
-from typing import Any, cast
-
-import structlog
+from collections.abc import Callable
+from typing import Any
 
 #: Seconds between two lines that say the same.
 _REPEAT_SECS = 60.0
@@ -23,25 +21,36 @@ class _Fields(dict[str, Any]):
 
     def __str__(self) -> str:
         rest = (f"{key}={value}" for key, value in self.items() if key != "event")
-        return " ".join([str(self.get("event", "")), *rest])
+        return " ".join([str(self["event"]), *rest])
 
 
-def _to_record(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> tuple[tuple[_Fields], dict[str, Any]]:
-    # The two attributes are how structlog's ProcessorFormatter knows a record with fields.
-    return (_Fields(event),), {"extra": {"_logger": logger, "_name": method}}
+class Log:
+    """`logging.getLogger(name)`, with fields."""
 
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
 
-def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger over `logging.getLogger(name)`."""
-    logger = structlog.wrap_logger(
-        logging.getLogger(name),
-        processors=[structlog.stdlib.filter_by_level, _to_record],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        context_class=dict,
-    )
-    return cast("structlog.stdlib.BoundLogger", logger)
+    def debug(self, event: str, **fields: Any) -> None:
+        """For who looks for a fault."""
+        self._write(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Something happened, as it should."""
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something went wrong, and is tried again."""
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Somebody has to do something."""
+        self._write(logging.ERROR, event, fields)
+
+    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            # The two attributes are how structlog's ProcessorFormatter knows a record with fields.
+            extra = {"_logger": self._logger, "_name": logging.getLevelName(level).lower()}
+            self._logger.log(level, _Fields(event=event, **fields), extra=extra, stacklevel=3)
 
 
 class Repeats:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from zlayer_native.errors import EnrollmentError, ZLayerError
 from zlayer_native.identity.store import Identity
 from zlayer_native.worker.carried_error import NodeRemoved
-from zlayer_native.worker.log import get_logger
+from zlayer_native.worker.log import Log
 
 #: Longest sleep: a machine that was suspended, or whose clock was put right, notices within that.
 _LOOK_SECS = 60.0
@@ -30,7 +30,7 @@ _BACKOFF_SHARE, _BACKOFF_SHARE_MAX = 1 / 1440, 1 / 24
 _BACKOFF_SECS = (1.0, 60.0)
 _BACKOFF_SECS_MAX = (5.0, 3600.0)
 
-_log = get_logger("zlayer.worker")
+_log = Log("zlayer.worker")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,20 +69,19 @@ class Sampler:
         share = min(1.0, max(0.0, busy_s / all_s)) if all_s >= _CORE_SECS_MIN else 0.0
         return Use(round(share * self._cores * 1000), self._memory(), self._disk())
 
-    def tell(self, meter: Meter) -> None:
-        """Gives `meter` the figures of now."""
-        use = self.sample()
-        meter.set_resources(use.cpu_millicores, use.memory_bytes, use.disk_bytes)
-
     async def report(
         self, meter: Meter, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
-        """Tells `meter` from time to time, until it is cancelled."""
-        self.tell(meter)
+        """Tells `meter` from time to time, beginning soon, until it is cancelled."""
         await sleep(_SECOND_SECS)
         while True:
-            self.tell(meter)
+            tell(meter, self.sample())
             await sleep(_PERIOD_SECS)
+
+
+def tell(meter: Meter, use: Use) -> None:
+    """Gives `meter` the figures."""
+    meter.set_resources(use.cpu_millicores, use.memory_bytes, use.disk_bytes)
 
 
 def _cpu_seconds() -> tuple[float, float]:

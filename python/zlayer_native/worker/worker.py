@@ -161,7 +161,7 @@ class Worker:
         if agent is None or thread is None:
             raise ZLayerError("the worker was not started with `start` or `with`")
         self._check_process()
-        is_ready = thread.wait_for(agent.is_connected, timeout)
+        is_ready = agent.is_connected.is_set() or thread.wait_for(agent.is_connected, timeout)
         if not is_ready and thread.ended.done():
             raise _ended(agent)
         return is_ready
@@ -211,7 +211,7 @@ class Worker:
         if agent is None or task is None:
             raise ZLayerError("the worker was not started with `start_async` or `async with`")
         self._check_process()
-        is_ready = await _either(agent.is_connected, task, timeout)
+        is_ready = agent.is_connected.is_set() or await _either(agent.is_connected, task, timeout)
         if not is_ready and task.done():
             raise _ended(agent)
         return is_ready

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from tests.unit.worker.fakes import Clock
-from zlayer_native.worker.log import Repeats, get_logger
+from zlayer_native.worker.log import Log, Repeats
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def logging_to(stream: io.StringIO, formatter: logging.Formatter | None = None) 
 
 def test_a_program_s_own_handler_gets_one_plain_line(stream: io.StringIO):
     logging_to(stream)
-    get_logger("zlayer.test_log").info("connected", server="a:1", tries=2)
+    Log("zlayer.test_log").info("connected", server="a:1", tries=2)
     assert stream.getvalue() == "connected server=a:1 tries=2\n"
 
 
 def test_levels_are_the_program_s_own(stream: io.StringIO):
     logging_to(stream).setLevel(logging.WARNING)
-    log = get_logger("zlayer.test_log")
+    log = Log("zlayer.test_log")
     log.info("not this")
     log.warning("this")
     assert stream.getvalue() == "this\n"
@@ -49,7 +49,7 @@ def test_structlog_gets_the_fields(stream: io.StringIO):
         ]
     )
     logging_to(stream, formatter)
-    get_logger("zlayer.test_log").warning("connected", server="a:1")
+    Log("zlayer.test_log").warning("connected", server="a:1")
     assert stream.getvalue() == '{"event": "connected", "server": "a:1"}\n'
 
 
@@ -59,11 +59,17 @@ def test_how_the_program_has_set_up_structlog_does_not_matter(
     logging_to(stream)
     structlog.configure(processors=[lambda *_: pytest.fail("not through here")])
     try:
-        get_logger("zlayer.test_log").info("connected")
+        Log("zlayer.test_log").info("connected")
     finally:
         structlog.reset_defaults()
     assert stream.getvalue() == "connected\n"
     assert capsys.readouterr().out == ""
+
+
+def test_a_record_names_where_it_was_written(stream: io.StringIO):
+    logging_to(stream, logging.Formatter("%(filename)s %(funcName)s"))
+    Log("zlayer.test_log").error("here")
+    assert stream.getvalue() == "test_log.py test_a_record_names_where_it_was_written\n"
 
 
 def test_the_same_cause_is_due_once_a_minute_and_another_one_at_once():

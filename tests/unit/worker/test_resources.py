@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.worker.fakes import Clock, FakeSession
+from tests.unit.worker.fakes import FakeSession
 from zlayer_native.worker.resources import Sampler, Use
 
 
@@ -46,19 +46,19 @@ def test_counters_that_say_nothing_are_no_load(then: tuple[float, float]):
     assert sampled.sample().cpu_millicores == 0
 
 
-async def test_the_first_figures_are_there_before_anything_waits():
-    session, clock = FakeSession({}), Clock()
+async def test_figures_come_soon_and_then_every_ten_seconds():
+    session, naps = FakeSession({}), []
 
-    async def no_sleep(seconds: float) -> None:
-        clock.naps.append(seconds)
-        assert len(session.resources) == len(clock.naps)
-        if len(clock.naps) == 4:
+    async def sleep(seconds: float) -> None:
+        assert len(session.resources) == len(naps)
+        naps.append(seconds)
+        if len(naps) == 4:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await sampler(Counters()).report(session, no_sleep)
-    assert clock.naps == [1.0, 10.0, 10.0, 10.0]
-    assert session.resources[0] == (0, 7, 9)
+        await sampler(Counters()).report(session, sleep)
+    assert naps == [1.0, 10.0, 10.0, 10.0]
+    assert session.resources == [(0, 7, 9)] * 3
 
 
 def test_the_real_machine_has_figures_that_fit_it(tmp_path: Path):
