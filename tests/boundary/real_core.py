@@ -13,6 +13,7 @@ from typing import Any
 
 from zlayer_native._bridge import Server
 from zlayer_native.identity.authority import Authority
+from zlayer_native.identity.claims import Token
 from zlayer_native.identity.keys import key_hash, key_pem, new_key
 from zlayer_native.identity.profiles import new_serial, pem
 
@@ -59,6 +60,22 @@ class RealCore:
         command = create_token(uses_max=uses, **fields)
         await self.server.propose(command)
         return str(command["jti"])
+
+    async def token_line(self, *, uses: int = 1, ttl_s: int = 3600, **fields: Any) -> str:
+        """Makes a token; returns its line."""
+        command = create_token(uses_max=uses, ttl_s=ttl_s, **fields)
+        await self.server.propose(command)
+        created_s = int(time.time())
+        claims = Token(
+            cluster_id=self.cluster_id,
+            jti=command["jti"],
+            created_s=created_s,
+            expires_s=created_s + ttl_s,
+            uses_max=uses,
+            labels=fields.get("labels", {}),
+            labels_allowed=tuple(fields.get("labels_allowed", ())),
+        )
+        return self.authority.token_signer.issue(claims)
 
     async def node(self, jti: str | None = None, **fields: Any) -> int:
         """Redeems a token for a new key; returns the node's id."""
