@@ -83,16 +83,22 @@ class Builder:
         """The end of the innermost block or list."""
         self._frames.pop()
 
-    def wrong(self, text: str, line: int, *, expected: str = "") -> None:
+    def wrong(self, text: str, line: int, *, expected: str = "", unread: bool = False) -> None:
         """A problem with the value that comes next (or with what its key is).
+
+        Args:
+            text: what is wrong.
+            line: where it stands.
+            expected: what would be right.
+            unread: the value is not the one that was meant.
 
         Raises:
             SyntaxProblem: more problems than a report tells.
         """
         if len(self.problems) >= PROBLEMS_MAX:
             raise SyntaxProblem("more is wrong than one report tells", line=line)
-        problem = Problem(self._next_path(), text, expected, origin=self._origin_at(line))
-        self.problems.append(problem)
+        path, origin = self._next_path(), self._origin_at(line)
+        self.problems.append(Problem(path, text, expected, origin=origin, unread=unread))
 
     def _put(self, value: object, line: int) -> tuple[Path, bool]:
         self._values += 1

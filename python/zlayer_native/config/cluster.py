@@ -21,6 +21,9 @@ class ClusterConfig(Model):
     configurations compare equal.
     """
 
+    if TYPE_CHECKING:
+        mode: str  # A field of each mode's class.
+
     @classmethod
     def load(
         cls,

@@ -39,14 +39,17 @@ def read_environment(env: Mapping[str, str]) -> tuple[Layer, list[Problem]]:
         origin = Origin("env", name if name.isprintable() else ascii(name))
         path = known.get(name)
         if path is None:
-            near = nearest(name, [*known, *CLIENT_VARIABLES])
-            hint = f", did you mean {near}?" if near else ""
+            # Without the prefix that all have: it would make everything look near.
+            names = [each.removeprefix(PREFIX) for each in (*known, *CLIENT_VARIABLES)]
+            near = nearest(name.removeprefix(PREFIX), names)
+            hint = f", did you mean {PREFIX}{near}?" if near else ""
             problems.append(Problem((), f"unknown variable{hint}", _EXPECTED, origin=origin))
             continue
         try:
             value, found = read_text(env[name], path, origin)
         except SyntaxProblem as problem:
-            problems.append(Problem(path, problem.text, problem.expected, origin=origin))
+            told = Problem(path, problem.text, problem.expected, origin=origin, unread=True)
+            problems.append(told)
             continue
         problems += found
         layer.put(path, value, origin)

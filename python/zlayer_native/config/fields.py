@@ -92,13 +92,9 @@ def _path(value: object) -> pathlib.Path:
     if not text or len(text.encode()) > _PATH_BYTES_MAX:
         raise wrong("an empty or endless path", f"1..{_PATH_BYTES_MAX} bytes")
     try:
-        path = pathlib.Path(text).expanduser()
+        return pathlib.Path(text).expanduser()
     except RuntimeError:
         raise wrong(f"{shown(text)}: there is no such home", "a path") from None
-    if str(path).startswith("~"):
-        # Written back, it would be read as a home.
-        raise wrong(f"{shown(text)} begins with ~ and is no home", "an absolute path")
-    return path
 
 
 def _or_null(parse: Callable[[object], T]) -> Callable[[object], T | None]:

@@ -43,7 +43,8 @@ def dotted_layer(
         try:
             value, found = _value(flag.value, path, origin)
         except SyntaxProblem as problem:
-            problems.append(Problem(path, problem.text, problem.expected, origin=origin))
+            told = Problem(path, problem.text, problem.expected, origin=origin, unread=True)
+            problems.append(told)
             continue
         problems += found
         one.put(path, value, origin)

@@ -13,6 +13,7 @@ from zlayer_native.config.problems import SyntaxProblem
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))((?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)")
 _WORD = re.compile(r"[A-Za-z]{1,9}\b")  # Longer ones are not repeated: who knows what they are.
+_HALF = re.compile("[\ud800-\udfff]")
 #: The standard library's reader of strings, in C; typeshed does not know it.
 _scanstring: Any = _json.scanstring  # type: ignore[attr-defined]
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
@@ -101,6 +102,8 @@ class _Reader:
         except JSONDecodeError as error:
             self._at = error.pos
             raise self._wrong(error.msg[:1].lower() + error.msg[1:], "a string") from None
+        if _HALF.search(value):
+            raise self._wrong("half of a surrogate pair", "a string")
         return str(value)
 
     def _word_or_number(self) -> object:

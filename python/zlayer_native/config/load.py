@@ -16,11 +16,10 @@ from zlayer_native.config.environment import read_environment
 from zlayer_native.config.explain import problems_of
 from zlayer_native.config.flags import dotted_layer
 from zlayer_native.config.hidden import shown_path
-from zlayer_native.config.origins import Layer, Origin, Path, look_up
-from zlayer_native.config.problems import Advice, is_null, report
+from zlayer_native.config.origins import Layer, Origin, Path, look_up, walk
+from zlayer_native.config.problems import Advice, Problem, is_null, report, shown
 from zlayer_native.config.source import Source, read_file
 
-#: Blocks whose keys may all be comments: then there is a null where the block would be.
 _BLOCKS = ("http", "log", "cluster")
 
 #: Defaults that follow from something, and from what.
@@ -83,12 +82,10 @@ def resolve(
     """
     what = "configuration" if path is None else shown_path(os.fspath(path))
     file = Source() if path is None else read_file(path)
-    for block in _BLOCKS:
-        if block in file.layer.data and is_null(file.layer.data[block]):
-            file.layer.data[block] = {}
+    problems = [*file.problems, *_open_blocks(file.layer)]
     environment, wrong_variables = read_environment(os.environ if env is None else env)
     given, wrong_flags = dotted_layer(flags or {}, "flag")
-    problems = [*file.problems, *wrong_variables, *wrong_flags]
+    problems += [*wrong_variables, *wrong_flags]
     if file.broken:
         raise report(problems, file.layer, what=what)
     layer = given.over(environment.over(file.layer))
@@ -100,9 +97,29 @@ def resolve(
         config = Config.model_validate(layer.data)
     except ValidationError as error:
         # What could not be read is not there to be validated: that is told once.
-        unread = {problem.path for problem in problems}
+        unread = {problem.path for problem in problems if problem.unread}
         found = problems_of(error, Config, layer.data, layer)
         problems += [problem for problem in found if problem.path not in unread]
     if problems:
         raise report(problems, layer, what=what)
     return Resolved(config, layer)
+
+
+def _open_blocks(layer: Layer) -> list[Problem]:
+    """Makes blocks of what stands in their places, so that other layers can lie over it.
+
+    A null is one whose keys are all comments; everything else is a problem.
+    """
+    found: list[Problem] = []
+    for block in _BLOCKS:
+        value = layer.data.get(block, {})
+        if isinstance(value, dict):
+            continue
+        if not is_null(value):
+            told = f"got {shown(value)}"
+            found.append(Problem((block,), told, "a block of keys", unread=True))
+        for below in walk(value, (block,)):
+            if below != (block,):
+                layer.origins.pop(below, None)
+        layer.data[block] = {}
+    return found

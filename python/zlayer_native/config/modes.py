@@ -65,6 +65,12 @@ def whose(cls: type[ClusterConfig]) -> str:
     return f"mode {mode}, role {role}" if role and len(keys) == 1 else f"mode {mode}"
 
 
+def title(cluster: ClusterConfig) -> str:
+    """A block's mode as a person reads it, such as `worker-tier (server)`."""
+    mode, role = next(key for key, value in MODES.items() if isinstance(cluster, value))
+    return f"{mode} ({role})" if role else mode
+
+
 def model_at(root: type[BaseModel], path: Path, data: object) -> type[BaseModel] | None:
     """The model whose keys stand at `path` of `data`; None where there is none."""
     model: type[BaseModel] | None = root

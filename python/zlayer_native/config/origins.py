@@ -92,9 +92,6 @@ def _merged(
         below = merged.get(key)
         if isinstance(value, dict) and isinstance(below, dict):
             merged[key] = _merged(below, value, here, origins)
-        elif isinstance(value, dict) and value and key in under:
-            # A block above something that is none: keep that, so that its error is reported.
-            continue
         else:
             for gone in walk(below, here):
                 origins.pop(gone, None)

@@ -22,7 +22,8 @@ class Problem:
     """One thing that is wrong, at a path of the document.
 
     `sibling` is the other key of a contradiction: it gives the place when `path` itself was not
-    written anywhere. `origin` overrides both, for problems found while a source was read.
+    written anywhere. `origin` overrides both, for problems found while a source was read. `unread`:
+    what stands there could not be read, so that validating its absence tells nothing.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Problem:
     expected: str = ""
     sibling: Path | None = None
     origin: Origin | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from zlayer_native.config.load import Resolved
-from zlayer_native.config.origins import Path, dotted, leaves
+from zlayer_native.config.origins import dotted, leaves
 from zlayer_native.config.plain import to_data
 from zlayer_native.config.rendering import toml_text, yaml_text
 
@@ -15,7 +15,10 @@ _TITLES = ("KEY", "VALUE", "ORIGIN")
 
 
 def show_resolved(
-    resolved: Resolved, format: Literal["table", "yaml", "json", "toml"] = "table"
+    resolved: Resolved,
+    format: Literal["table", "yaml", "json", "toml"] = "table",
+    *,
+    origins: bool = True,
 ) -> str:
     """Every value and where it came from: default, implied, file and line, variable or flag.
 
@@ -25,6 +28,7 @@ def show_resolved(
     Args:
         resolved: what `resolve` gave.
         format: how to write it.
+        origins: False leaves the origins out of a table.
     """
     data = to_data(resolved.config)
     if format == "yaml":
@@ -35,14 +39,16 @@ def show_resolved(
     if format == "json":
         told = {dotted(path): {"value": value, "origin": origin} for path, value, origin in rows}
         return json.dumps(told, indent=2) + "\n"
-    return "".join(f"{line}\n" for line in _table(rows))
-
-
-def _table(rows: list[tuple[Path, object, str]]) -> Iterator[str]:
     cells = [_TITLES, *((dotted(path), _cell(value), origin) for path, value, origin in rows)]
-    key_width, value_width = (max(len(row[column]) for row in cells) for column in (0, 1))
-    for key, value, origin in cells:
-        yield f"{key:<{key_width}}  {value:<{value_width}}  {origin}"
+    columns = cells if origins else [row[:2] for row in cells]
+    return "".join(f"{line}\n" for line in _aligned(columns))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(padded).rstrip()
 
 
 def _cell(value: object) -> str:

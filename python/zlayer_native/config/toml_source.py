@@ -16,8 +16,8 @@ from zlayer_native.config.hidden import HIDDEN, looks_secret
 from zlayer_native.config.origins import Path
 from zlayer_native.config.problems import SyntaxProblem
 
-#: Parts of a dotted key. `tomllib` takes the square of them, and the longest of ours has four.
-_PARTS_MAX = 8
+#: Parts of a dotted key. `tomllib` takes the square of them, and the longest of ours has three.
+_PARTS_MAX = 4
 
 #: Possessive (`++`): a megabyte of text leaves no trail of positions to go back to.
 _TOKEN = re.compile(

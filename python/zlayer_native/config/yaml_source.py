@@ -39,7 +39,8 @@ def _take(event: Any, builder: Builder) -> None:
     if isinstance(event, yaml.AliasEvent):
         if builder.wants_key:
             raise SyntaxProblem("an alias as a key", line=line, expected="text")
-        builder.wrong(f"the alias {shown(event.anchor)}", line, expected="its value written out")
+        told = f"the alias {shown(event.anchor)}"
+        builder.wrong(told, line, expected="its value written out", unread=True)
         builder.scalar(None, line)
     elif isinstance(event, yaml.ScalarEvent):
         _scalar(event, builder, line)
@@ -61,7 +62,7 @@ def _scalar(event: Any, builder: Builder, line: int) -> None:
     builder.key(event.value, line)
     _refuse_properties(event, builder, line)
     if isinstance(value, Plain) and value == "<<":
-        builder.wrong("a merge key", line, expected="the keys themselves")
+        builder.wrong("a merge key", line, expected="the keys themselves", unread=True)
 
 
 def _refuse_properties(event: Any, builder: Builder, line: int) -> None:
