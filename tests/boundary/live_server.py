@@ -101,16 +101,27 @@ class LiveServer:
 
 @contextlib.contextmanager
 def live_server(
-    root: Path, *, life_s: float = 86_400, renewal_grace_s: float = 86_400, **ttl: int
+    root: Path,
+    *,
+    listen: str = "127.0.0.1:0",
+    life_s: float = 86_400,
+    renewal_grace_s: float = 86_400,
+    **ttl: int,
 ) -> Iterator[LiveServer]:
     """A server that ends with the block.
 
     Args:
+        listen: the worker port.
         life_s: of the certificates that it issues, seconds.
         renewal_grace_s: how long after their end they can be renewed.
         ttl: changes to `AdaptiveTtlConfig`.
     """
-    options = {"life_s": life_s, "renewal_grace_s": renewal_grace_s, "ttl": {**TTL, **ttl}}
+    options = {
+        "listen": listen,
+        "life_s": life_s,
+        "renewal_grace_s": renewal_grace_s,
+        "ttl": {**TTL, **ttl},
+    }
     server = LiveServer(root, options)
     try:
         yield server
@@ -153,11 +164,15 @@ class _Verbs:
         await self._core.propose({"type": "remove_node", "node_id": node_id})
 
 
+def _core_options(authority: Authority, root: Path, options: dict[str, Any]) -> dict[str, Any]:
+    return server_options(authority, root, ttl=options["ttl"], listen=options["listen"])
+
+
 @contextlib.asynccontextmanager
 async def _running(root: Path, options: dict[str, Any]) -> AsyncIterator[tuple[Server, Authority]]:
     authority = Authority.open_or_create(root / "cluster")
     socket = root / "run" / "join.sock"
-    core = await Server.start(server_options(authority, root, ttl=options["ttl"]))
+    core = await Server.start(_core_options(authority, root, options))
     policy = EnrollmentPolicy(
         certificate_life=timedelta(seconds=options["life_s"]),
         renewal_grace=timedelta(seconds=options["renewal_grace_s"]),

@@ -54,7 +54,7 @@ def test_libraries_are_quieter_than_we(
     assert [line["event"] for line in seen if line["logger"] == "uvicorn"] == others
 
 
-KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n-----END PRIVATE KEY-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nQUJDREVGR0g\n-----END PRIVATE KEY-----\n"
 SECRETS = ["zlt1" + "A" * 60, "zlat_" + "b" * 43, KEY, KEY[:40]]
 
 
@@ -73,7 +73,7 @@ def test_a_secret_that_somebody_logs_is_hidden(
     except ValueError:
         log.exception("a traceback")
     text = told()
-    for hidden in ("A" * 16, "b" * 16, "MIGH"):
+    for hidden in ("A" * 16, "b" * 16, "QUJD"):
         assert hidden not in text
     assert text.count("***") == 4
     if format_ == "json":
