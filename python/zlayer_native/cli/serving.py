@@ -199,6 +199,7 @@ def _core_options(
             "max_heartbeats_per_second": cluster.max_heartbeats_per_second,
             "failover_ttl_secs": cluster.failover_heartbeat_ttl,
         },
+        "limits": cluster.worker_limits.model_dump(),
     }
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zlayer_native.config.show import show_resolved
     from zlayer_native.config.single_node import SingleNodeConfig
     from zlayer_native.config.static import StaticConfig
+    from zlayer_native.config.worker_limits import WorkerLimits
     from zlayer_native.config.worker_tier import (
         WorkerTierConfig,
         WorkerTierServerConfig,
@@ -48,6 +49,7 @@ _HOMES = {
     "SingleNodeConfig": "single_node",
     "StaticConfig": "static",
     "StaticPeer": "peers",
+    "WorkerLimits": "worker_limits",
     "WorkerTierConfig": "worker_tier",
     "WorkerTierServerConfig": "worker_tier",
     "WorkerTierWorkerConfig": "worker_tier",
@@ -73,6 +75,7 @@ __all__ = [
     "SingleNodeConfig",
     "StaticConfig",
     "StaticPeer",
+    "WorkerLimits",
     "WorkerTierConfig",
     "WorkerTierServerConfig",
     "WorkerTierWorkerConfig",

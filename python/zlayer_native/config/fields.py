@@ -153,6 +153,7 @@ def _label_problem(key: object, value: object) -> str:
 PeerId = Annotated[int, BeforeValidator(_integer(1, _ID_MAX))]
 #: Ids of worker-tier servers end where those of workers begin.
 ServerId = Annotated[int, BeforeValidator(_integer(1, 999))]
+Count = Annotated[int, BeforeValidator(_integer(1, 1_000_000))]
 Rate = Annotated[int, BeforeValidator(_integer(0, 1_000_000))]
 Seconds = Annotated[int, BeforeValidator(_duration(1))]
 SecondsOrZero = Annotated[int, BeforeValidator(_duration(0))]

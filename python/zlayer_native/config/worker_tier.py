@@ -24,6 +24,7 @@ from zlayer_native.config.fields import (
 from zlayer_native.config.labels import Labels
 from zlayer_native.config.model import many_wrong, wrong
 from zlayer_native.config.peers import ServerPeer, check_peers
+from zlayer_native.config.worker_limits import WorkerLimits
 
 if TYPE_CHECKING:
     from zlayer_native._bridge.lease import AdaptiveTtlConfig
@@ -89,6 +90,7 @@ class WorkerTierServerConfig(WorkerTierConfig):
         worker_grpc_addr: where this server listens for workers.
         worker_advertise: where workers are told to dial it, when that is another address than
             the one it listens on: behind NAT, or with a wildcard in `worker_grpc_addr`.
+        worker_limits: what workers may take of the port.
         worker_ca_dir: the cluster's CA and keys; `<data_dir>/cluster/` unless set.
     """
 
@@ -97,6 +99,7 @@ class WorkerTierServerConfig(WorkerTierConfig):
     peers: tuple[ServerPeer, ...]
     worker_grpc_addr: BindAddress = "0.0.0.0:3670"
     worker_advertise: DialAddressOrNull = None
+    worker_limits: WorkerLimits = WorkerLimits()
     worker_ca_dir: FilePath = Field(default_factory=lambda: default_data_dir() / "cluster")
 
     @field_validator("peers", mode="wrap")

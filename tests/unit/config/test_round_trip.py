@@ -91,6 +91,10 @@ def clusters(draw: st.DrawFn) -> dict[str, Any]:
         "peers": [_raft_peer(number) for number in numbers],
         "worker_grpc_addr": draw(dials),
         "worker_advertise": draw(st.none() | dials),
+        "worker_limits": {
+            "connections_max": draw(st.integers(1, 1_000_000)),
+            "beats_per_second_per_worker": draw(st.integers(0, 1_000_000)),
+        },
         "worker_ca_dir": draw(paths),
     }
 
