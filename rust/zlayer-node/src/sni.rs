@@ -129,7 +129,8 @@ fn choose(
     if offers_tls13(&hello) { Ok(Route::Join(read)) } else { Err(HelloError::NoTls13) }
 }
 
-/// The Enrollment service's own TLS accepts 1.2, so the router must not pass such a hello on.
+/// The Enrollment service's own TLS accepts 1.2, so the router passes no such hello on. What a hello says of its
+/// versions can't be read here: a client that offers a 1.3 suite and means 1.2 is refused by the service itself.
 fn offers_tls13(hello: &ClientHello<'_>) -> bool {
     // RFC 8446 gives TLS 1.3 suites the first byte 0x13, and no other suite has it.
     hello.cipher_suites().iter().any(|suite| u16::from(*suite) >> 8 == 0x13)
