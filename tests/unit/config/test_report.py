@@ -191,3 +191,22 @@ def test_without_a_file_the_report_has_keys_only() -> None:
 def test_near_misses_are_seen_through_case_and_hyphens(word: str) -> None:
     with pytest.raises(ConfigError, match="did you mean heartbeat_min_ttl"):
         ClusterConfig.parse({"mode": "worker-tier", "role": "worker", "servers": ["a:1"], word: 1})
+
+
+def test_the_problems_that_are_told_are_the_first_ones(tmp_path: Path) -> None:
+    unknown = "".join(f"k{n}: 1\n" for n in range(110))
+    peers = "".join(f"    - {{id: x{n}, api_addr: h{n}:1}}\n" for n in range(110))
+    found = refused(
+        tmp_path / "a.yaml",
+        f"{unknown}cluster:\n  mode: static\n  node_id: 1\n  peers:\n{peers}",
+    )
+    assert [line.split(":")[1] for line in found[:100]] == [str(n) for n in range(1, 101)]
+
+
+def test_a_value_that_was_replaced_is_no_place(tmp_path: Path) -> None:
+    (line,) = refused(
+        tmp_path / "a.yaml",
+        "cluster:\n  mode: static\n  node_id: 1\n  peers:\n    - {id: 1, api_addr: a:1}\n",
+        env={"ZLAYER_CLUSTER__PEERS": '[{"id": 1}]'},
+    )
+    assert line.startswith("ZLAYER_CLUSTER__PEERS: cluster.peers[0].api_addr: missing")
