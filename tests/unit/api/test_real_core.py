@@ -3,61 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.boundary.real_core import RealCore, create_token, real_core, redeem
+from tests.boundary.real_core import RealCore, create_token, redeem
 from tests.unit.api.api import EVENTS, NODES, TOKENS, problem
-from tests.unit.api.live import frames, served
+from tests.unit.api.live import frames
+from tests.unit.api.over_core import Running, api_over_core
 from tests.unit.api.test_overview import duplicates
 from zlayer_native._bridge import Session
-from zlayer_native.api import ApiOptions, ApiTokens, Scope, create_app, new_secret
-from zlayer_native.api.auth import ApiToken
 from zlayer_native.errors import TokenInvalid
 from zlayer_native.identity.token import decode
 
 
-class Known:
-    def __init__(self, secret: str) -> None:
-        token = ApiToken.of_secret(secret, name="test", scope=Scope.ADMIN)
-        self._tokens = ApiTokens([token])
-
-    def authenticate(self, secret: str) -> ApiToken | None:
-        return self._tokens.authenticate(secret, 0)
-
-
-@dataclass
-class Running:
-    core: RealCore
-    url: str
-    headers: dict[str, str]
-    client: httpx.AsyncClient
-
-    async def get(self, path: str, **query: Any) -> Any:
-        response = await self.client.get(path, params=query or None)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
-    async with contextlib.AsyncExitStack() as stack:
-        core = await stack.enter_async_context(real_core(tmp_path))
-        secret, stopping = new_secret(), asyncio.Event()
-        options = ApiOptions(join_address=core.server.address, stopping=stopping)
-        app = create_app(core.server, Known(secret), core.authority.token_signer, options)
-        url = await stack.enter_async_context(served(app))
-        stack.callback(stopping.set)
-        headers = {"authorization": f"Bearer {secret}"}
-        client = httpx.AsyncClient(base_url=url, headers=headers, timeout=20)
-        yield Running(core, url, headers, await stack.enter_async_context(client))
+    async with api_over_core(tmp_path) as running_:
+        yield running_
 
 
 async def test_a_token_that_the_api_made_admits_until_it_is_revoked(running: Running) -> None:
