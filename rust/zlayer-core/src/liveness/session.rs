@@ -6,7 +6,7 @@ use super::Liveness;
 use super::beat::{Ack, BeatMarks, SessionLease};
 use super::error::LivenessError;
 use super::event::{CloseReason, Effect, SessionId};
-use super::member::{Held, Presence};
+use super::member::{Held, Member, Presence};
 use super::planted::Bug;
 use crate::lease::{LeaseError, LeaseHandle};
 use crate::record::NodeId;
@@ -47,7 +47,8 @@ impl Liveness {
             return Err(LeaseError::Full { capacity }.into());
         }
         let ttl_ms = self.config.ttl_ms(n_workers);
-        let handle = self.lease_for_session(now, node, self.beats.window_ms(ttl_ms))?;
+        let window_ms = self.beats.window_ms(ttl_ms).max(self.promised_ms(now, member));
+        let handle = self.lease_for_session(now, node, window_ms)?;
         self.note_replaced(node, session, incarnation, out);
         self.drop_lease(node, Some(handle));
 
@@ -66,6 +67,19 @@ impl Liveness {
         let ack = self.beats.first_beat(&marks, now);
         self.settle(now, node, out);
         Ok((SessionLease::new(node, session, handle, marks), ack))
+    }
+
+    /// What is left of the lease that an earlier session of the node was promised: should the answer to this one be
+    /// lost, the worker still goes by that. What was promised before a failover is not known; there a session counts
+    /// as a beat.
+    fn promised_ms(&self, now: MonoMs, member: &Member) -> u64 {
+        let deadline = match member.held {
+            Held::Nothing => None,
+            Held::Live(_) if member.is_awaited() => None,
+            Held::Live(handle) => self.live.deadline(handle),
+            Held::Lost(handle) => self.lost.deadline(handle),
+        };
+        deadline.map_or(0, |deadline| deadline.since(now))
     }
 
     /// The lease of a new session: a fresh one, so that the old session's handle is of no use.
