@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from zlayer_native.config.keys import kinds
 from zlayer_native.config.origins import Layer, Origin
 from zlayer_native.config.problems import PROBLEMS_MAX, Problem, SyntaxProblem, nearest
-from zlayer_native.config.texts import kinds, read_text
+from zlayer_native.config.texts import read_text
 
 PREFIX = "ZLAYER_"
 #: They say how the command line reaches a server, and are no keys of this document.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from zlayer_native.config.cluster import ClusterConfig
 from zlayer_native.config.model import ERROR_TYPE
 from zlayer_native.config.modes import MODES, model_at, whose
-from zlayer_native.config.origins import Layer, Path, look_up
+from zlayer_native.config.origins import Layer, Path, dotted, look_up
 from zlayer_native.config.problems import (
     PROBLEMS_MAX,
     Problem,
@@ -94,28 +94,27 @@ def _problem(
 def _owner(block: type[BaseModel]) -> str:
     """A block as messages name it."""
     from zlayer_native.config.document import Config
+    from zlayer_native.config.keys import blocks
 
     if issubclass(block, ClusterConfig):
         return whose(block)
     if block is Config:
         return "the document"
-    blocks = (name for name, field in Config.model_fields.items() if field.annotation is block)
-    return next((f"the block {name}" for name in blocks), "a peer")
+    found = (path for path, model in blocks().items() if model is block)
+    return next((f"the block {dotted(path)}" for path in found), "a peer")
 
 
 @functools.cache
 def _elsewhere(block: type[BaseModel]) -> dict[str, str]:
     """Keys that other blocks have, and whose they are."""
     from zlayer_native.config.document import Config
+    from zlayer_native.config.keys import blocks
 
-    found: dict[str, str] = {}
+    found = dict.fromkeys(Config.model_fields, "the top of the document")
+    for path, model in blocks().items():
+        found |= dict.fromkeys(model.model_fields, f"the block {dotted(path)}")
     for key in {key for cls in MODES.values() for key in cls.model_fields}:
         owners = [whose(cls) for cls in MODES.values() if key in cls.model_fields]
         inside = issubclass(block, ClusterConfig)
         found[key] = " and to ".join(owners) if inside else "the block cluster"
-    for name, field in Config.model_fields.items():
-        inner = field.annotation
-        found[name] = "the top of the document"
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found |= {key: f"the block {name}" for key in inner.model_fields}
     return {key: owner for key, owner in found.items() if key not in block.model_fields}

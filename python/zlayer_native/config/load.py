@@ -16,11 +16,10 @@ from zlayer_native.config.environment import read_environment
 from zlayer_native.config.explain import problems_of
 from zlayer_native.config.flags import dotted_layer
 from zlayer_native.config.hidden import shown_path
+from zlayer_native.config.keys import blocks
 from zlayer_native.config.origins import Layer, Origin, Path, look_up, walk
 from zlayer_native.config.problems import Advice, Problem, is_null, report, shown
 from zlayer_native.config.source import Source, read_file
-
-_BLOCKS = ("http", "log", "cluster")
 
 #: Defaults that follow from something, and from what.
 _DERIVED: dict[Path, Origin] = {
@@ -111,15 +110,17 @@ def _open_blocks(layer: Layer) -> list[Problem]:
     A null is one whose keys are all comments; everything else is a problem.
     """
     found: list[Problem] = []
-    for block in _BLOCKS:
-        value = layer.data.get(block, {})
-        if isinstance(value, dict):
+    for path in blocks():
+        above = look_up(layer.data, path[:-1])
+        key = path[-1]
+        if not isinstance(above, dict) or key not in above or isinstance(above[key], dict):
             continue
+        value = above[key]
         if not is_null(value):
             told = f"got {shown(value)}"
-            found.append(Problem((block,), told, "a block of keys", unread=True))
-        for below in walk(value, (block,)):
-            if below != (block,):
+            found.append(Problem(path, told, "a block of keys", unread=True))
+        for below in walk(value, path):
+            if below != path:
                 layer.origins.pop(below, None)
-        layer.data[block] = {}
+        above[key] = {}
     return found

@@ -8,22 +8,11 @@ everything else        as in YAML: 15, 15s, eu-1, null, nothing at all for null
 
 from __future__ import annotations
 
-import functools
-import typing
-from typing import Literal, TypeAlias
-
-from pydantic import BaseModel
-
 from zlayer_native.config.builder import SOURCE_BYTES_MAX, Builder
-from zlayer_native.config.cluster import ClusterConfig
-from zlayer_native.config.document import Config
 from zlayer_native.config.json_source import read_json
-from zlayer_native.config.labels import Labels
-from zlayer_native.config.modes import MODES
+from zlayer_native.config.keys import kinds
 from zlayer_native.config.origins import Origin, Path, Plain
 from zlayer_native.config.problems import Problem, SyntaxProblem
-
-Kind: TypeAlias = Literal["text", "list", "blocks", "map"]
 
 
 def read_text(text: str, path: Path, origin: Origin) -> tuple[object, list[Problem]]:
@@ -55,28 +44,3 @@ def _labels(parts: list[str]) -> dict[str, Plain]:
             raise SyntaxProblem("a label is given twice", expected="each label once")
         labels[key] = Plain(value)
     return labels
-
-
-@functools.cache
-def kinds() -> dict[Path, Kind]:
-    """Every key of the document, of whatever mode, that a text can set: how its text is read."""
-    found: dict[Path, Kind] = {}
-    for name, field in Config.model_fields.items():
-        block = field.annotation
-        if not (isinstance(block, type) and issubclass(block, BaseModel)):
-            found[name,] = "text"
-            continue
-        models = tuple(MODES.values()) if block is ClusterConfig else (block,)
-        for model in models:
-            for key, inner in model.model_fields.items():
-                found[name, key] = _kind(inner.annotation)
-    return found
-
-
-def _kind(annotation: object) -> Kind:
-    if annotation is Labels:
-        return "map"
-    if typing.get_origin(annotation) is not tuple:
-        return "text"
-    item = typing.get_args(annotation)[0]
-    return "blocks" if isinstance(item, type) and issubclass(item, BaseModel) else "list"

@@ -16,13 +16,14 @@ from zlayer_native.config import (
     RaftConfig,
     SingleNodeConfig,
     StaticConfig,
+    WorkerLimits,
     WorkerTierServerConfig,
     WorkerTierWorkerConfig,
     load_config,
     resolve,
 )
 from zlayer_native.config.environment import CLIENT_VARIABLES
-from zlayer_native.config.texts import kinds
+from zlayer_native.config.keys import kinds
 from zlayer_native.errors import ConfigError
 
 IMPLIED = {"cluster.mode": "worker-tier", "cluster.role": "worker"}
@@ -111,7 +112,9 @@ def test_every_key_of_every_mode_has_a_variable() -> None:
     names = {".".join(map(str, path)) for path in kinds()}
     modes = (SingleNodeConfig, RaftConfig, StaticConfig, WorkerTierServerConfig)
     for cls in (*modes, WorkerTierWorkerConfig):
-        assert {f"cluster.{key}" for key in cls.model_fields} <= names
+        assert {f"cluster.{key}" for key in cls.model_fields if key != "worker_limits"} <= names
+    assert {f"cluster.worker_limits.{key}" for key in WorkerLimits.model_fields} <= names
+    assert not {"cluster", "http", "cluster.worker_limits"} & names
     assert {"name", "data_dir", "http.bind", "http.key_file", "log.level"} <= names
 
 
@@ -282,3 +285,39 @@ def test_the_cluster_block_alone(tmp_path: Path) -> None:
         15,
         Path("/srv/zl/worker/identity"),
     )
+
+
+def test_a_block_within_the_cluster_is_set_key_by_key(tmp_path: Path) -> None:
+    limits = {"connections_max": 30, "beats_per_second_per_worker": 3}
+    path = _file(tmp_path, bent(SERVER, worker_limits=limits))
+    env = {"ZLAYER_CLUSTER__WORKER_LIMITS__CONNECTIONS_MAX": "40"}
+    flags = {"cluster.worker_limits.bytes_per_second_per_worker": "0"}
+    resolved = resolve(path, env=env, flags=flags)
+    assert isinstance(resolved.config.cluster, WorkerTierServerConfig)
+    assert resolved.config.cluster.worker_limits == WorkerLimits(
+        connections_max=40, beats_per_second_per_worker=3, bytes_per_second_per_worker=0
+    )
+    found = {
+        key: resolved.origin_of(("cluster", "worker_limits", key)).kind
+        for key in WorkerLimits.model_fields
+    }
+    assert found == {
+        "connections_max": "env",
+        "connections_per_source_max": "default",
+        "beats_per_second_per_worker": "file",
+        "bytes_per_second_per_worker": "flag",
+    }
+    (line,) = _problems(path, env={"ZLAYER_CLUSTER__WORKER_LIMITS__CONNECTIONS_MX": "1"})
+    assert "did you mean ZLAYER_CLUSTER__WORKER_LIMITS__CONNECTIONS_MAX?" in line
+
+
+def test_a_block_within_the_cluster_may_be_all_comments_and_names_itself(tmp_path: Path) -> None:
+    assert load_config(_file(tmp_path, bent(SERVER, worker_limits=None)), env={}) == load_config(
+        _file(tmp_path, SERVER), env={}
+    )
+    (line,) = _problems(_file(tmp_path, bent(SERVER, worker_limits=5)))
+    assert line.endswith("cluster.worker_limits: got 5 (expected a block of keys)")
+    (line,) = _problems(_file(tmp_path, bent(SERVER, worker_limits={"connections_mx": 1})))
+    assert line.endswith("connections_max? (expected a key of the block cluster.worker_limits)")
+    (line,) = _problems(_file(tmp_path, bent(SERVER, connections_max=1)))
+    assert "unknown key here, it belongs to the block cluster.worker_limits" in line
