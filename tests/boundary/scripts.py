@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 
 #: What a process says when native code went wrong.
 _CRASHES = ("Fatal Python error", "panicked", "Segmentation fault", "exception not rethrown")
@@ -40,7 +40,7 @@ def run_script(code: str, *args: object, interrupt_on: str = "", within: float =
     """
     process = subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code), *map(str, args)],
-        cwd=_ROOT,
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
