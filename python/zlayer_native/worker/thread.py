@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -55,33 +56,43 @@ class LoopThread:
 
     def cancel(self) -> None:
         """Cancels the coroutine, if it still runs. Any thread."""
-        if self._loop is not None and self._task is not None and not self.ended.done():
-            try:
-                self._loop.call_soon_threadsafe(self._task.cancel)
-            except RuntimeError:  # It ended in this very moment.
-                return
+        task = self._task
+        if task is not None:
+            self._call(task.cancel)
 
     def wait_for(self, event: asyncio.Event, timeout: float | None = None) -> bool:
         """Waits for an event of the loop, or for the coroutine's end; whether the event came.
+
+        If neither did, the time was up: `ended` is not done then.
 
         Args:
             event: belongs to the loop.
             timeout: seconds; None waits for ever.
         """
-        if self._loop is None:
-            return False
-        waiting = event.wait()
+        seen: concurrent.futures.Future[bool] = concurrent.futures.Future()
+        watching: list[asyncio.Task[Any]] = []
+
+        def watch() -> None:
+            task = asyncio.ensure_future(event.wait())
+            task.add_done_callback(lambda task: seen.set_result(not task.cancelled()))
+            watching.append(task)
+
+        self._call(watch)
         try:
-            seen = asyncio.run_coroutine_threadsafe(waiting, self._loop)
-        except RuntimeError:  # The loop is closed.
-            waiting.close()
-            return False
-        either = {seen, self.ended}
-        try:
-            concurrent.futures.wait(either, timeout, concurrent.futures.FIRST_COMPLETED)
-            return seen.done() and not seen.cancelled()
+            first = concurrent.futures.FIRST_COMPLETED
+            concurrent.futures.wait({seen, self.ended}, timeout, first)
+            if seen.done() and not seen.result():
+                # The loop cancels what is left on it: it is about to end.
+                concurrent.futures.wait({self.ended})
+            return seen.done() and seen.result()
         finally:
-            seen.cancel()
+            self._call(lambda: [task.cancel() for task in watching])
+
+    def _call(self, work: Callable[[], object]) -> None:
+        """Calls `work` on the loop, unless that is closed: then `ended` is done, or about to be."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(work)
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits for the thread; whether it has ended in time (seconds)."""
