@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from zlayer_native.api import request as ask
 from zlayer_native.api.problem import Problem
 from zlayer_native.api.protocol import Core
+from zlayer_native.config.labels import LABELS_MAX
 
 #: Nodes of one page. Chosen: a page stays below 1 MiB.
 PAGE_MAX = 1000
@@ -80,8 +81,8 @@ def _selector(values: list[str]) -> dict[str, str]:
         key, wanted = ask.named("label", key), ask.named("label", wanted)
         if found.setdefault(key, wanted) != wanted:
             raise ask.invalid("label", f"no node has two values of {key}")
-    if len(found) > ask.LABELS_MAX:
-        raise ask.invalid("label", f"at most {ask.LABELS_MAX}")
+    if len(found) > LABELS_MAX:
+        raise ask.invalid("label", f"at most {LABELS_MAX}")
     return found
 
 

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from starlette.requests import Request
 
 from zlayer_native.api.problem import Problem
-
-#: Names, label keys and label values of the whole project.
-NAME = re.compile(r"[a-z0-9]([-a-z0-9_.]{0,61}[a-z0-9])?")
-
-#: Labels of a node or a token.
-LABELS_MAX = 32
+from zlayer_native.config.labels import EXPECTED, LABELS_MAX, is_name
 
 
 def invalid(field: str, why: str) -> Problem:
@@ -95,10 +89,8 @@ def integer(document: dict[str, Any], name: str, default: int, low: int, high: i
 
 def named(field: str, value: object) -> str:
     """A name, label key or label value."""
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise invalid(
-            field, "expected 1 to 63 of a-z 0-9 - _ . that start and end with a letter or digit"
-        )
+    if not isinstance(value, str) or not is_name(value):
+        raise invalid(field, f"expected {EXPECTED}")
     return value
 
 

@@ -154,7 +154,9 @@ def check_labels(labels: Mapping[str, str], record: Mapping[str, Any]) -> None:
         LabelNotPermitted: reserved, or outside the bounds.
     """
     if len(labels) > LABELS_MAX:
-        raise InvalidRequest(f"labels: {len(labels)} are too many, at most {LABELS_MAX}")
+        raise InvalidRequest(
+            f"labels: {len(labels)} are too many, at most {LABELS_MAX}", code="invalid"
+        )
     for key, value in labels.items():
         if key.startswith(RESERVED_PREFIX):
             raise _not_permitted(key, f"the prefix {RESERVED_PREFIX} is reserved")
