@@ -86,6 +86,9 @@ def run() -> NoReturn:
         # Who read our output has gone; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(exits.ERROR)
+    except OSError as error:  # Such as a full disk behind standard output.
+        _say(f"error: {error.strerror or error}")
+        sys.exit(exits.ERROR)
     except Exception as error:
         if os.environ.get(_TRACEBACK_VARIABLE):
             raise

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.unit.cli.book import Book, node_view
-from tests.unit.cli.running import Zlayerd
+from tests.unit.cli.running import ZLAYERD, Zlayerd
 from tests.unit.cli.scripted import SILENCE, answer, said, scripted
 from zlayer_native.cli import client, exits
 from zlayer_native.errors import (
@@ -154,6 +156,14 @@ def test_a_document_without_its_fields_is_one_line(zlayerd: Zlayerd) -> None:
     assert (
         done.err == "error: unexpected KeyError: 'items'\nhint: ZLAYERD_TRACEBACK=1 shows where\n"
     )
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*ZLAYERD, "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
 
 
 def test_a_developer_can_ask_for_the_traceback(
