@@ -166,7 +166,11 @@ def check_labels(labels: Mapping[str, str], record: Mapping[str, Any]) -> None:
         if forced is not None and forced != value:
             raise _not_permitted(key, "the token sets another value")
         if forced is None and key not in record["labels_allowed"]:
-            raise _not_permitted(key, "the token does not allow it")
+            raise _not_permitted(
+                key,
+                "the token does not allow it; make one with `zlayerd token create --allow-label"
+                f" {key}` or `--label {key}={value}`",
+            )
 
 
 def check_description(name: str, profile: Mapping[str, Any]) -> None:
