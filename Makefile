@@ -52,7 +52,7 @@ lint: build ## The part of check that runs no tests
 	$(BIN)/typos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/layers.py
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/mypy
