@@ -69,6 +69,8 @@ pub struct ServerNode {
     local_addr: SocketAddr,
     control: Handle,
     running: Mutex<Option<Running>>,
+    /// The process that the threads live in.
+    process: u32,
 }
 
 /// What has to be ended.
@@ -126,7 +128,7 @@ impl ServerNode {
             })
             .map_err(start)?;
         let running = Mutex::new(Some(Running { thread, ended }));
-        Ok(Self { shared, completions, local_addr, control, running })
+        Ok(Self { shared, completions, local_addr, control, running, process: std::process::id() })
     }
 
     /// Where the worker port listens.
@@ -239,6 +241,9 @@ impl ServerNode {
 
 impl Drop for ServerNode {
     fn drop(&mut self) {
-        self.shutdown(DROP_TIMEOUT);
+        // A fork copies the handle but not the threads: to wait for them there would be in vain.
+        if std::process::id() == self.process {
+            self.shutdown(DROP_TIMEOUT);
+        }
     }
 }

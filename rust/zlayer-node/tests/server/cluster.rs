@@ -117,12 +117,16 @@ impl Cluster {
 
     /// Makes a token with one use; returns its id.
     pub(crate) fn token(&self) -> String {
+        self.token_of(1)
+    }
+
+    pub(crate) fn token_of(&self, uses_max: u32) -> String {
         let jti = format!("{:032x}", self.number());
         let token = Command::CreateToken {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(Clock::unix().0 + HOUR_MS),
-            uses_max: 1,
+            uses_max,
             labels: Labels::new(),
             labels_allowed: Vec::new(),
         };
@@ -130,24 +134,23 @@ impl Cluster {
         jti
     }
 
-    /// Makes a node of a token, as the Enrollment service does.
-    pub(crate) fn redeem(&self, jti: String) -> NodeId {
+    /// Asks for a new node of a token, as the Enrollment service does.
+    pub(crate) fn redeem(&self, jti: String) -> Command {
         let certificate = CertificateRecord {
             serial: "1".into(),
             key_hash: format!("{:064x}", self.number()),
             not_after_ms: UnixMs(Clock::unix().0 + 24 * HOUR_MS),
         };
         let (name, labels, profile) = (String::new(), Labels::new(), Profile::default());
-        match self.propose(Command::Redeem { jti, name, labels, profile, certificate }) {
-            Outcome::Redeemed { node_id, .. } => node_id,
-            other => panic!("{other:?}"),
-        }
+        Command::Redeem { jti, name, labels, profile, certificate }
     }
 
     /// A new node, and its certificate.
     pub(crate) fn enrol(&self) -> (NodeId, Leaf) {
-        let id = self.redeem(self.token());
-        (id, self.ca.worker(id))
+        match self.propose(self.redeem(self.token())) {
+            Outcome::Redeemed { node_id, .. } => (node_id, self.ca.worker(node_id)),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(crate) fn remove(&self, node_id: NodeId) {

@@ -188,8 +188,11 @@ fn s20_frames_that_break_the_protocol_end_the_connection() {
             let _ = tls::open(&cluster, &leaf).write_all(&words);
         } else {
             let mut wire = Wire::open(&cluster, &leaf);
+            // Only now the server's settings are binding.
+            wire.wait("settings", |frame| frame.kind == SETTINGS && frame.flags == 0);
+            wire.send(&frame(SETTINGS, ACK, 0, &[])).unwrap();
             let _ = wire.send(&words);
-            wire.rest();
+            assert!(wire.rest().iter().any(|frame| frame.kind == GOAWAY), "{what}: no GOAWAY");
         }
         cluster.wait(what, |cluster| cluster.metric("connections_closed_total") >= closed);
     }
