@@ -17,7 +17,8 @@
 //!   a sleep longer than the grace everybody has the reconnect window to come back.
 //! * Silence of too many at once is held back and reported, once.
 //! * Loaded nodes get the longest TTL that was handed out, plus grace, and a window to come back unnoticed.
-//! * A node's newest session counts; what older ones say changes nothing.
+//! * A node's newest session counts; what older ones say changes nothing, until the newest is gone and one of the
+//!   same process still speaks.
 
 mod beat;
 mod brake;

@@ -16,7 +16,7 @@ impl Liveness {
     /// Opens `session` of `node`, whose first report was received at `now`: lease, pace, and Ready.
     ///
     /// Also the answer to a beat that was [`crate::lease::LeaseError::Stale`]: the same session again recovers
-    /// a node whose lease has ended. A living older session loses its lease; if it is of another process it is
+    /// a node whose lease has ended, or whose newer session of the same process is gone. A living older session loses its lease; if it is of another process it is
     /// closed, too.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Liveness {
     ) -> Result<(SessionLease, Ack), LivenessError> {
         self.observe(now);
         let member = self.members.get(&node).ok_or(LivenessError::UnknownNode { node })?;
-        if session < member.session {
+        if session < member.session && !member.may_return_to(incarnation) {
             return Err(LivenessError::Superseded { node, session, newest: member.session });
         }
         let ended = member.session_ended || member.presence == Presence::Left;
