@@ -33,12 +33,16 @@ pub enum Flaw {
     ProposalForgotten,
     /// A worker waits for the answer to a beat for ever.
     AnswerAwaited,
+    /// A worker counts the time to its next beat from the arrival of an answer, however late that is.
+    LateAnswerTrusted,
+    /// A worker takes it for final when a hello that it gave up has superseded its session.
+    RefusalBelieved,
     /// What was acknowledged is not on disk, one time out of fifty.
     CommitLost,
 }
 
 /// All mistakes around the core.
-const AROUND: [Flaw; 11] = [
+const AROUND: [Flaw; 13] = [
     Flaw::NoSecondLook,
     Flaw::SleepUnnoticed,
     Flaw::NoBrake,
@@ -49,6 +53,8 @@ const AROUND: [Flaw; 11] = [
     Flaw::CloseUntold,
     Flaw::ProposalForgotten,
     Flaw::AnswerAwaited,
+    Flaw::LateAnswerTrusted,
+    Flaw::RefusalBelieved,
     Flaw::CommitLost,
 ];
 

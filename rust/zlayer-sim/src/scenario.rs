@@ -20,6 +20,8 @@ pub enum Fault {
     Crash,
     /// A worker's host is gone without a word. It comes back, or never.
     Vanish,
+    /// A worker's connection is reset, and once it may be back, its host is gone.
+    Relapse,
     /// A worker says goodbye and comes back later.
     Leave,
     /// A worker has a new certificate: it connects anew beside the old connection.
@@ -55,12 +57,13 @@ pub enum Fault {
 }
 
 /// All kinds.
-pub(crate) const FAULTS: [Fault; 21] = [
+pub(crate) const FAULTS: [Fault; 22] = [
     Fault::Reset,
     Fault::Cut,
     Fault::WorkerPause,
     Fault::Crash,
     Fault::Vanish,
+    Fault::Relapse,
     Fault::Leave,
     Fault::Renew,
     Fault::Twin,
@@ -85,7 +88,7 @@ impl Fault {
         match self {
             Self::Reset => (2 * HOUR, true),
             Self::Cut => (6 * HOUR, true),
-            Self::WorkerPause | Self::Crash => (12 * HOUR, true),
+            Self::WorkerPause | Self::Crash | Self::Relapse => (12 * HOUR, true),
             Self::Vanish | Self::Leave => (24 * HOUR, true),
             Self::Renew => (8 * HOUR, true),
             Self::Twin => (100 * HOUR, true),
@@ -181,6 +184,7 @@ impl Scenario {
                 F::WorkerPause,
                 F::Crash,
                 F::Vanish,
+                F::Relapse,
                 F::Leave,
                 F::Renew,
                 F::Twin,
@@ -190,7 +194,7 @@ impl Scenario {
                 F::Overload,
                 F::LostAnswer,
             ],
-            Self::Silences => &[F::MassSilence, F::Crash, F::Vanish],
+            Self::Silences => &[F::MassSilence, F::Reset, F::Relapse, F::Crash, F::Vanish],
             Self::Mix => &FAULTS,
         }
     }
@@ -212,8 +216,9 @@ impl FaultPlan {
         let mut dice = Dice::new(seed, Stream::Scenario);
         let mixed = scenario == Scenario::Mix;
         let gaps = scenario.faults().iter().filter_map(|&fault| {
-            // In quarters of the usual frequency.
-            let often = if mixed { [0, 2, 4, 4, 8][dice.below(5) as usize] } else { 8 };
+            // In quarters of the usual frequency. A large world has all of them.
+            let least = if workers > 1_000 { 2 } else { 0 };
+            let often = if mixed { [least, 2, 4, 4, 8][dice.below(5) as usize] } else { 8 };
             let (mean, each_worker) = fault.mean();
             let share = if each_worker { u64::from(workers.max(1)) } else { 1 };
             (often > 0).then(|| (fault, (mean * 4 / often / share).max(1)))

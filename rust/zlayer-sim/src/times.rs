@@ -28,7 +28,9 @@ pub(crate) struct Times {
     unticked: u64,
     busy: Interval,
     brake: Interval,
+    /// End of the last sleep, and of the last stop of any length.
     slept_at: Ms,
+    resumed_at: Ms,
     booted_at: Ms,
 }
 
@@ -64,7 +66,10 @@ impl Times {
                 self.stopped_at = None;
                 self.slept += if ms > NOTICED_MS { ms } else { 0 };
                 self.unticked += ms + if ms > NOTICED_MS / 4 { AFTER_SLEEP_MS } else { 0 };
-                self.slept_at = now;
+                self.resumed_at = now;
+                if ms > NOTICED_MS {
+                    self.slept_at = now;
+                }
             }
             // A late tick may be taken for a sleep as well, together with a stutter.
             Fact::TickLate { ms } => self.unticked += ms + 200,
@@ -103,10 +108,10 @@ impl Times {
 
     /// How long the server has been up and awake at a stretch.
     pub(crate) fn well_ms(&self) -> u64 {
-        self.now - self.slept_at.max(self.booted_at)
+        self.now - self.resumed_at.max(self.booted_at)
     }
 
-    /// Since its last sleep.
+    /// Since its last sleep, or the beginning.
     pub(crate) fn since_sleep_ms(&self) -> u64 {
         self.now - self.slept_at
     }

@@ -11,6 +11,10 @@ use candidate::Candidate;
 use crate::Ms;
 use crate::dice::Dice;
 
+/// How long a hello that was given up may still be on its way, and a session superseded by it without knowing: a TTL
+/// and more.
+const GAVE_UP_MS: Ms = 660_000;
+
 /// The session's own defaults (`zlayer-node/src/session/options.rs`).
 const ACK_TIMEOUT_MS: Ms = 2_000;
 const DIAL_TIMEOUT_MS: Ms = 5_000;
@@ -80,10 +84,12 @@ enum Beat {
 }
 
 impl Beat {
-    /// The next one, when the server said, but never in a tight loop and never after the TTL.
-    fn planned(now: Ms, answer: &Answer) -> Self {
+    /// The next one, when the server said, but never in a tight loop and never after the TTL. What the server says
+    /// counts from its receipt of the report, so an answer that comes late is counted from the report's sending.
+    fn planned(now: Ms, sent: Ms, answer: &Answer, trusting: bool) -> Self {
         let after_ms = answer.next_beat_in_ms.min(answer.ttl_ms).max(BEAT_MIN_MS);
-        Self::Planned { at: now + after_ms }
+        let from = if now - sent <= ACK_TIMEOUT_MS || trusting { now } else { sent };
+        Self::Planned { at: (from + after_ms).max(now + BEAT_MIN_MS) }
     }
 }
 
@@ -118,15 +124,27 @@ pub(crate) struct Worker {
     /// Of the last answer.
     spread_ms: u64,
     lease_until: Option<Ms>,
+    /// Until then a hello that it gave up may supersede its session.
+    gave_up_until: Ms,
     announced: bool,
     standing: Standing,
-    /// Waits for the answer to a beat for ever: a mistake that can be put in.
-    patient: bool,
+    manners: Manners,
+}
+
+/// Mistakes that can be put in.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Manners {
+    /// Waits for the answer to a beat for ever.
+    pub(crate) patient: bool,
+    /// Counts what a late answer says from its arrival.
+    pub(crate) trusting: bool,
+    /// Takes every refusal for final, also one that it has brought about itself.
+    pub(crate) obedient: bool,
 }
 
 impl Worker {
     /// A session that dials at once. `links`: numbers that processes before it have used.
-    pub(crate) fn new(now: Ms, incarnation: u64, links: Link, patient: bool) -> Self {
+    pub(crate) fn new(now: Ms, incarnation: u64, links: Link, manners: Manners) -> Self {
         Self {
             incarnation,
             primary: None,
@@ -136,9 +154,10 @@ impl Worker {
             identity: 0,
             spread_ms: 0,
             lease_until: None,
+            gave_up_until: 0,
             announced: false,
             standing: Standing::Going,
-            patient,
+            manners,
         }
     }
 
@@ -183,7 +202,7 @@ impl Worker {
     }
 
     fn ack_timeout_ms(&self) -> Ms {
-        if self.patient { Ms::MAX / 4 } else { ACK_TIMEOUT_MS }
+        if self.manners.patient { Ms::MAX / 4 } else { ACK_TIMEOUT_MS }
     }
 
     fn beat_if_due(&mut self, now: Ms, out: &mut Vec<Deed>) {
@@ -220,9 +239,9 @@ impl Worker {
             return;
         }
         let Beat::Sent { at, overdue } = primary.beat else { return };
-        primary.beat = Beat::planned(now, answer);
+        primary.beat = Beat::planned(now, at, answer, self.manners.trusting);
         if primary.leaving {
-            return self.stop(out);
+            return self.stop(now, out);
         }
         self.note_answer(answer, at);
         if overdue {
@@ -231,7 +250,7 @@ impl Worker {
             // taken its hello already.
             let greets = matches!(self.candidate, Some(Candidate::Greeting { .. }));
             if !self.wants_candidate() && !greets {
-                self.drop_candidate(out);
+                self.drop_candidate(now, out);
             }
         }
     }
@@ -255,7 +274,7 @@ impl Worker {
         if self.standing == Standing::Refused {
             self.standing = Standing::Going;
         }
-        self.drop_candidate(out);
+        self.drop_candidate(now, out);
         self.dial_soon(now);
     }
 }

@@ -79,8 +79,9 @@ pub(crate) enum Happening {
     /// The server goes on after a pause, or starts again.
     Resume,
     Boot,
-    /// A worker's process goes on, starts, or stops for good.
+    /// A worker's process goes on, vanishes with its host, starts, or stops for good.
     Unpause { worker: u32 },
+    Vanish { worker: u32 },
     Start { worker: u32 },
     End { worker: u32 },
     /// The next fault of a kind.
@@ -222,6 +223,7 @@ impl World {
             Happening::Resume => self.resume(),
             Happening::Boot => self.boot(),
             Happening::Unpause { worker } => self.unpause(worker),
+            Happening::Vanish { worker } => self.vanish(worker),
             Happening::Start { worker } => self.start(worker),
             Happening::End { worker } => self.end_twin(worker),
             Happening::Strike(fault) => self.strike(fault),

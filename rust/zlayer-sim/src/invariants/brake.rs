@@ -20,8 +20,10 @@ pub(super) struct Brake {
     ended: VecDeque<Ms>,
     /// Most leases at any time since the last tick of a minute or so ago.
     leases_before: VecDeque<(Ms, u64)>,
-    /// Raised, and since then no window without an expiry.
+    /// Raised until then, and since then no window without an expiry.
     raised: Option<Ms>,
+    /// Ticks after the hold at which it could have been asked.
+    quiet_ticks: u32,
     loaded: u64,
     began: Option<Ms>,
     longest_ttl_ms: u64,
@@ -52,6 +54,7 @@ impl Invariant for Brake {
             }
             Fact::Ticked { .. } => {
                 self.began.get_or_insert(moment.now);
+                self.settle(moment);
             }
             Fact::Opened { node, session, .. } => {
                 let at = self.nodes.of(node);
@@ -95,16 +98,33 @@ impl Brake {
         self.leases -= u64::from(std::mem::replace(&mut self.nodes.of(node).held, false));
     }
 
+    fn forget(&mut self, moment: &Moment<'_>) {
+        let window_ms = moment.rules.limits.brake.window_ms;
+        while self.ended.front().is_some_and(|&at| moment.now - at >= window_ms) {
+            self.ended.pop_front();
+        }
+    }
+
+    /// An incident is over once nothing expires although it may.
+    fn settle(&mut self, moment: &Moment<'_>) {
+        let may = self.raised.is_some_and(|until| moment.now > until)
+            && moment.times.since_sleep_ms() > 1_500;
+        if !may {
+            return;
+        }
+        self.quiet_ticks += 1;
+        self.forget(moment);
+        if self.quiet_ticks >= 10 && self.ended.is_empty() {
+            self.raised = None;
+        }
+    }
+
     /// One more lease ended whose connection stood, or that was awaited.
     fn count(&mut self, moment: &Moment<'_>, node: NodeId) -> Verdict {
         let brake = &moment.rules.limits.brake;
-        while self.ended.front().is_some_and(|&at| moment.now - at >= brake.window_ms) {
-            self.ended.pop_front();
-        }
-        if self.ended.is_empty() && self.raised.is_some_and(|until| moment.now > until + 1_000) {
-            self.raised = None;
-        }
+        self.forget(moment);
         self.ended.push_back(moment.now);
+        self.quiet_ticks = 0;
         let most = brake.leases_min.max(self.turns(moment) * brake.share_percent / 100) + SLACK;
         match self.raised {
             // Right before the hold some may be under way.

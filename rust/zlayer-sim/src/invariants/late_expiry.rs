@@ -1,6 +1,7 @@
 //! Whoever is silent is recorded Unreachable one second after TTL + grace from its last beat: from the longest that
 //! this server process promised it, or after a failover from the failover window and its spread. What the server
-//! slept, what the log took, and, for a connection that stands, what the brake held is added.
+//! slept, what the log took, and, for a connection that stands, what the brake held is added. After a sleep longer than
+//! the grace every lease lasts as long as the reconnect window.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,6 +11,7 @@ use zlayer_core::record::{Liveness, NodeId};
 use super::{Accounts, Invariant, Moment, Verdict, broken};
 use crate::Ms;
 use crate::fact::Fact;
+use crate::times::NOTICED_MS;
 
 /// From the end of the lease to the record.
 const SLACK_MS: i64 = 1_000;
@@ -27,6 +29,8 @@ pub(super) struct LateExpiry {
 #[derive(Default)]
 struct Lease {
     held: bool,
+    /// Given at a failover; the node has not been back.
+    awaited: bool,
     /// Its end, in the time that the server was able to act, with and without the brake's.
     due: i64,
     due_unbraked: i64,
@@ -49,13 +53,16 @@ impl Invariant for LateExpiry {
             Fact::Loaded { node, liveness, ttl_ms } => {
                 self.longest_ttl_ms = self.longest_ttl_ms.max(ttl_ms);
                 if matches!(liveness, Liveness::Ready | Liveness::Suspect) {
-                    self.nodes.of(node).held = true;
+                    let lease = self.nodes.of(node);
+                    (lease.held, lease.awaited) = (true, true);
                     self.loaded += 1;
                 }
             }
             Fact::Opened { node, session, ack } => {
                 let lease = self.nodes.of(node);
-                if !std::mem::replace(&mut lease.held, true) {
+                let continues = lease.held && !std::mem::take(&mut lease.awaited);
+                lease.held = true;
+                if !continues {
                     (lease.due, lease.due_unbraked) = (i64::MIN, i64::MIN);
                 }
                 (lease.newest, lease.lost_at, lease.concluded) = (session, None, false);
@@ -77,6 +84,7 @@ impl Invariant for LateExpiry {
                 lease.held &= !lease.concluded;
             }
             Fact::Ticked { .. } if !self.began => self.begin(moment),
+            Fact::Slept { ms } => self.give_time(moment, ms),
             Fact::Ticked { .. } | Fact::Audit => return self.look(moment),
             _ => {}
         }
@@ -96,6 +104,18 @@ impl LateExpiry {
             self.nodes.each().filter(|(_, lease)| lease.held).map(|(node, _)| node).collect();
         for node in loaded {
             self.extend(moment, node, window_ms);
+        }
+    }
+
+    /// A sleep longer than the grace, with the ticks around it, is a failover to those that lost their connection.
+    fn give_time(&mut self, moment: &Moment<'_>, ms: u64) {
+        if ms + 2 * NOTICED_MS <= moment.rules.config.grace_ms() {
+            return;
+        }
+        let held: Vec<_> =
+            self.nodes.each().filter(|(_, lease)| lease.held).map(|(node, _)| node).collect();
+        for node in held {
+            self.extend(moment, node, moment.rules.limits.reconnect_window_ms);
         }
     }
 

@@ -1,11 +1,18 @@
-//! A node has one session that counts, its newest: no older one opens, and none renews the lease.
+//! A node has one session that counts: the one that was opened last, and no older one opens while it stands. Only that
+//! one renews the lease.
 
 use super::{Accounts, Invariant, Moment, Verdict, broken};
 use crate::fact::Fact;
 
 #[derive(Default)]
 pub(super) struct OneSession {
-    newest: Accounts<u64>,
+    nodes: Accounts<Session>,
+}
+
+#[derive(Default)]
+struct Session {
+    number: u64,
+    open: bool,
 }
 
 impl Invariant for OneSession {
@@ -15,19 +22,23 @@ impl Invariant for OneSession {
 
     fn note(&mut self, _: &Moment<'_>, fact: &Fact) -> Verdict {
         match *fact {
-            Fact::Booted => self.newest.each().for_each(|(_, newest)| *newest = 0),
+            Fact::Booted => self.nodes.each().for_each(|(_, at)| *at = Session::default()),
+            Fact::Closed { node, session } => {
+                let at = self.nodes.of(node);
+                at.open &= at.number != session;
+            }
             Fact::Opened { node, session, .. } => {
-                let newest = self.newest.of(node);
-                if session < *newest {
-                    let what = format!("session {session} opens, {newest} was opened before");
+                let at = self.nodes.of(node);
+                if session < at.number && at.open {
+                    let what = format!("session {session} opens, and {} is newer", at.number);
                     return broken(node, what);
                 }
-                *newest = session;
+                *at = Session { number: session, open: true };
             }
             Fact::Beat { node, session, .. } => {
-                let newest = *self.newest.of(node);
-                if session != newest {
-                    let what = format!("session {session} renews the lease of session {newest}");
+                let at = self.nodes.of(node);
+                if session != at.number || !at.open {
+                    let what = format!("session {session} renews the lease of {}", at.number);
                     return broken(node, what);
                 }
             }

@@ -22,6 +22,7 @@ struct Session {
     counts: bool,
     /// A proposal is under way.
     in_flight: bool,
+    recorded: Option<Liveness>,
     owed: bool,
 }
 
@@ -32,7 +33,12 @@ impl Invariant for Suspicion {
 
     fn note(&mut self, _: &Moment<'_>, fact: &Fact) -> Verdict {
         match *fact {
-            Fact::Booted | Fact::Died => *self = Self::default(),
+            Fact::Booted | Fact::Died => {
+                self.owed.clear();
+                self.nodes.each().for_each(|(_, at)| {
+                    *at = Session { recorded: at.recorded, ..Session::default() };
+                });
+            }
             Fact::Opened { node, session, .. } => {
                 let at = self.nodes.of(node);
                 (at.newest, at.open, at.counts, at.owed) = (session, true, true, false);
@@ -50,6 +56,7 @@ impl Invariant for Suspicion {
                     self.owed.extend(at.owed.then_some(node));
                 }
             }
+            Fact::Recorded { node, liveness } => self.nodes.of(node).recorded = Some(liveness),
             Fact::Answered { node, .. } => self.nodes.of(node).in_flight = false,
             Fact::Proposed { node, to, reason } => {
                 let at = self.nodes.of(node);
@@ -71,13 +78,18 @@ impl Invariant for Suspicion {
 }
 
 impl Suspicion {
-    /// After a tick only what waits for an answer may still be owed.
+    /// After a tick only what waits for an answer may still be owed, and what is recorded already.
     fn collect(&mut self) -> Verdict {
         let mut owed = std::mem::take(&mut self.owed);
         owed.retain(|&node| self.nodes.of(node).owed);
-        if let Some(&node) = owed.iter().find(|&&node| !self.nodes.of(node).in_flight) {
+        let unpaid = owed.iter().find(|&&node| {
+            let at = self.nodes.of(node);
+            !at.in_flight && at.recorded != Some(Liveness::Suspect)
+        });
+        if let Some(&node) = unpaid {
             return broken(node, "its connection closed, and nobody called it Suspect".into());
         }
+        owed.retain(|&node| self.nodes.of(node).in_flight);
         self.owed = owed;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, BACKOFF_BASE_MS, BACKOFF_MAX_MS, Beat, DIAL_MIN_MS, DIAL_TIMEOUT_MS, Deed, Ending,
-    Link, Primary, Report, SLOW_RETRY_MS, Standing, Worker,
+    GAVE_UP_MS, Link, Primary, Report, SLOW_RETRY_MS, Standing, Worker,
 };
 use crate::Ms;
 use crate::dice::Dice;
@@ -40,8 +40,17 @@ impl Worker {
         }
     }
 
-    pub(super) fn drop_candidate(&mut self, out: &mut Vec<Deed>) {
-        out.extend(self.candidate.take().and_then(|c| c.link()).map(Deed::Close));
+    pub(super) fn drop_candidate(&mut self, now: Ms, out: &mut Vec<Deed>) {
+        out.extend(self.give_up(now).map(Deed::Close));
+    }
+
+    /// Forgets the candidate, and that its hello may be on its way.
+    fn give_up(&mut self, now: Ms) -> Option<Link> {
+        let candidate = self.candidate.take()?;
+        if matches!(candidate, Candidate::Greeting { .. }) {
+            self.gave_up_until = now + GAVE_UP_MS;
+        }
+        candidate.link()
     }
 
     pub(super) fn advance_candidate(&mut self, now: Ms, dice: &mut Dice, out: &mut Vec<Deed>) {
@@ -100,11 +109,11 @@ impl Worker {
             return false;
         }
         self.candidate = None;
-        let beat = Beat::planned(now, answer);
+        let beat = Beat::planned(now, sent, answer, self.manners.trusting);
         let old = self.primary.replace(Primary { link, identity, seq: 1, beat, leaving });
         out.extend(old.map(|old| Deed::Close(old.link)));
         if leaving {
-            self.stop(out);
+            self.stop(now, out);
             return true;
         }
         self.note_answer(answer, sent);
@@ -127,8 +136,8 @@ impl Worker {
         dice: &mut Dice,
         out: &mut Vec<Deed>,
     ) {
-        self.candidate = None;
-        let refused = why == Ending::Refused;
+        self.give_up(now);
+        let refused = why == Ending::Refused && !self.is_own_doing(now);
         if refused && !self.announced {
             return self.refused(now, dice, out);
         }

@@ -22,13 +22,18 @@ impl Worker {
         match why {
             // The session that greets has superseded this one.
             Ending::Refused if matches!(self.candidate, Some(Candidate::Greeting { .. })) => {}
-            Ending::Refused => self.refused(now, dice, out),
+            Ending::Refused if !self.is_own_doing(now) => self.refused(now, dice, out),
             Ending::Aged => self.dial_soon(now),
-            Ending::Lost => {
+            Ending::Refused | Ending::Lost => {
                 self.plan_return(now, primary.beat, dice);
                 self.announced = false;
             }
         }
+    }
+
+    /// Whether a refusal may be due to a hello of its own, which it gave up and the server took all the same.
+    pub(super) fn is_own_doing(&self, now: Ms) -> bool {
+        now < self.gave_up_until && !self.manners.obedient
     }
 
     /// After a lost connection.
@@ -50,7 +55,7 @@ impl Worker {
 
     /// Final until the cluster changes its mind: everything is closed, and a dial is tried rarely.
     pub(super) fn refused(&mut self, now: Ms, dice: &mut Dice, out: &mut Vec<Deed>) {
-        self.close_all(out);
+        self.close_all(now, out);
         self.announced = false;
         if self.standing == Standing::Leaving {
             // Nobody is left to say goodbye to.
@@ -63,7 +68,7 @@ impl Worker {
 
     pub(super) fn leave(&mut self, now: Ms, out: &mut Vec<Deed>) {
         if self.standing == Standing::Refused {
-            return self.stop(out);
+            return self.stop(now, out);
         }
         self.standing = Standing::Leaving;
         if self.primary.is_none() {
@@ -71,19 +76,13 @@ impl Worker {
         }
     }
 
-    pub(super) fn stop(&mut self, out: &mut Vec<Deed>) {
-        self.close_all(out);
+    pub(super) fn stop(&mut self, now: Ms, out: &mut Vec<Deed>) {
+        self.close_all(now, out);
         self.standing = Standing::Stopped;
     }
 
-    fn close_all(&mut self, out: &mut Vec<Deed>) {
-        self.drop_candidate(out);
+    fn close_all(&mut self, now: Ms, out: &mut Vec<Deed>) {
+        self.drop_candidate(now, out);
         out.extend(self.primary.take().map(|primary| Deed::Close(primary.link)));
-    }
-
-    /// Has the process no link at all? Then its kernel has nobody to tell of its end.
-    pub(crate) fn links_open(&self) -> impl Iterator<Item = Link> {
-        let candidate = self.candidate.and_then(|candidate| candidate.link());
-        self.primary.as_ref().map(|primary| primary.link).into_iter().chain(candidate)
     }
 }

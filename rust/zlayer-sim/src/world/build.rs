@@ -17,7 +17,7 @@ use crate::server::Server;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::verdict::Summary;
-use crate::worker::Worker;
+use crate::worker::{Manners, Worker};
 
 /// Dials a second of a fleet that starts. Chosen: as in a reconnect.
 const STARTS_PER_SECOND: u64 = 400;
@@ -96,7 +96,7 @@ impl World {
         self.hosts.push(Host {
             node,
             process: Process::Off,
-            session: Worker::new(self.now, 0, 0, false),
+            session: Worker::new(self.now, 0, 0, Manners::default()),
             lines: Vec::new(),
             cut_until: 0,
             wake_at: None,

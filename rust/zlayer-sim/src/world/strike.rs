@@ -28,6 +28,7 @@ impl World {
             | Fault::WorkerPause
             | Fault::Crash
             | Fault::Vanish
+            | Fault::Relapse
             | Fault::Leave
             | Fault::Renew
             | Fault::Twin
@@ -61,13 +62,11 @@ impl World {
                 self.stop_process(worker);
                 self.come_back(worker, 1_000);
             }
-            Fault::Vanish if self.host(worker).process != Process::Off => {
-                self.process_is_gone(worker);
-                self.let_all_die(worker);
-                for line in &mut self.host(worker).lines {
-                    line.worker_open = false;
-                }
-                self.come_back(worker, 20_000);
+            Fault::Vanish => self.vanish(worker),
+            Fault::Relapse => {
+                self.reset_all(worker);
+                let ms = self.lasting(500, 15_000);
+                self.agenda.push(self.now + ms, Happening::Vanish { worker });
             }
             Fault::Leave => {
                 self.tell(Fact::Struck { node, blow: Blow::Heavy });
@@ -105,6 +104,19 @@ impl World {
     pub(super) fn pause_for(&mut self, worker: u32, ms: Ms) {
         self.pause(worker);
         self.agenda.push(self.now + ms, Happening::Unpause { worker });
+    }
+
+    /// A host is gone without a word.
+    pub(super) fn vanish(&mut self, worker: u32) {
+        if self.host(worker).process == Process::Off {
+            return;
+        }
+        self.process_is_gone(worker);
+        self.let_all_die(worker);
+        for line in &mut self.host(worker).lines {
+            line.worker_open = false;
+        }
+        self.come_back(worker, 20_000);
     }
 
     /// A process that ends is started again, mostly.

@@ -69,6 +69,8 @@ impl World {
         self.pause_server(ms);
         self.server.suspended_until = self.now + ms;
         for worker in 0..self.hosts.len() as u32 {
+            let node = self.host(worker).node;
+            self.tell(Fact::Struck { node, blow: Blow::Light });
             self.let_all_die(worker);
         }
     }
@@ -77,7 +79,6 @@ impl World {
     pub(super) fn resume(&mut self) {
         let Life::Paused { since } = self.server.life else { return };
         self.server.life = Life::Up;
-        let was_suspended = self.server.suspended_until > since;
         let waiting = std::mem::take(&mut self.server.inbox);
         self.tell(Fact::Slept { ms: self.now - since });
         for what in waiting {
@@ -92,12 +93,6 @@ impl World {
                 self.agenda.push(at, what);
             } else {
                 self.agenda.push(first, what);
-            }
-        }
-        if was_suspended {
-            for worker in 0..self.hosts.len() {
-                let node = self.hosts[worker].node;
-                self.tell(Fact::Struck { node, blow: Blow::Heavy });
             }
         }
     }

@@ -3,8 +3,9 @@
 use super::{Down, Happening, Process, Up, Wire, World};
 use crate::Ms;
 use crate::fact::{Blow, Fact};
+use crate::flaw::Flaw;
 use crate::line::Line;
-use crate::worker::{Deed, Ending, Input, Link, Worker};
+use crate::worker::{Deed, Ending, Input, Link, Manners, Worker};
 
 /// How late a timer wakes its thread. Chosen: what a loaded machine does.
 const TIMER_LATE_MS: Ms = 3;
@@ -48,7 +49,10 @@ impl World {
                 Input::Acked(link, answer)
             }
             Down::End(why) => {
-                if why == Ending::Refused {
+                // Nobody else has its identity, and it is a member: there is no reason to refuse it.
+                let alone = self.hosts_of(node).len() == 1;
+                let member = self.journal.state().node(node).is_some();
+                if why == Ending::Refused && !(alone && member) {
                     self.tell(Fact::Struck { node, blow: Blow::Heavy });
                 }
                 Input::Ended(link, why)
@@ -121,10 +125,14 @@ impl World {
             return;
         }
         let incarnation = 1 + self.dice.workers.below(u64::MAX - 1);
-        let patient = self.settings.flaw == Some(crate::flaw::Flaw::AnswerAwaited);
+        let manners = Manners {
+            patient: self.settings.flaw == Some(Flaw::AnswerAwaited),
+            trusting: self.settings.flaw == Some(Flaw::LateAnswerTrusted),
+            obedient: self.settings.flaw == Some(Flaw::RefusalBelieved),
+        };
         let now = self.now;
         let host = self.host(worker);
-        host.session = Worker::new(now, incarnation, host.session.links(), patient);
+        host.session = Worker::new(now, incarnation, host.session.links(), manners);
         host.process = Process::Running;
         host.wake_at = None;
         let node = host.node;
