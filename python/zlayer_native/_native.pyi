@@ -15,6 +15,7 @@ __all__ = [
     "LeaseTable",
     "ServerNode",
     "WorkerSession",
+    "inherited_sockets",
     "run_load",
     "version",
 ]
@@ -126,6 +127,9 @@ class WorkerSession:
         """Session events as JSON, oldest first."""
     def leave(self, timeout_s: float) -> bool: ...
     def stop(self) -> None: ...
+
+def inherited_sockets() -> list[int]:
+    """Descriptors of this process's session sockets, each told once: a forked child closes them."""
 
 def run_load(options_json: bytes) -> bytes:
     """Runs the load swarm until it is done, with the GIL released; JSON in, one JSON object out."""

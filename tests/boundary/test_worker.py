@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -452,6 +457,34 @@ def test_a_forked_child_can_be_a_worker_of_its_own(
     )
     assert ended.output == "0 connected\n", ended.errors
     assert server.kinds("w2")[:2] == ["enrolled", "joined"]
+
+
+def test_a_killed_parent_is_missed_at_once_although_its_forked_child_lives(
+    server: LiveServer, options: dict[str, Any]
+):
+    code, argument = program(
+        options,
+        """
+        import signal
+        with make() as worker:
+            worker.wait_ready(20)
+            pid = os.fork()
+            if pid == 0:
+                sys.stdin.read()  # Lives until the test lets go of it.
+                os._exit(0)
+            print(pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    command = [sys.executable, "-c", textwrap.dedent(code), argument]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        child = int(process.stdout.readline())
+        assert process.wait(10) == -signal.SIGKILL
+        server.wait_state("w1", "Suspect", within=1)
+        os.kill(child, 0)  # It is still there.
+        process.stdin.close()
 
 
 def test_a_held_gil_is_not_noticed(server: LiveServer, options: dict[str, Any]):

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 from collections import deque
 from typing import Any, cast
 
 from zlayer_native._bridge.wakeup import Wakeup
-from zlayer_native._native import WorkerSession
+from zlayer_native._native import WorkerSession, inherited_sockets
 from zlayer_native.errors import CoreStopped
 
 #: As many as the session keeps: one drain takes them all.
 _EVENTS_MAX = 1024
+
+
+def _close_inherited() -> None:
+    """A killed parent's connection must end with it, also while a forked child lives on."""
+    for descriptor in inherited_sockets():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Session:

@@ -171,7 +171,9 @@ mod tests {
     /// The reason after a failed write with this waiting to be read, the last first; `None` while it waits.
     fn told(waiting: Vec<io::Result<Vec<u8>>>) -> Option<String> {
         let reason = Reason::default();
-        let mut socket = Telling::new(Broken(waiting), reason.clone());
+        // No descriptor, so nothing is listed.
+        let listed = Listed::new(-1);
+        let mut socket = Telling::new(Broken(waiting), listed, reason.clone());
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         match Pin::new(&mut socket).poll_write(cx, b"x") {
             Poll::Ready(Err(error)) => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),
