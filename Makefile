@@ -52,11 +52,11 @@ lint: build ## The part of check that runs no tests
 	$(BIN)/typos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python tools/layers.py
 	$(BIN)/python tools/gen_protos.py --check
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest zlayer_native._native --allowlist tools/stubtest-allowlist.txt
+	$(BIN)/python -m mypy.stubtest zlayer_native._native
 	$(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 .PHONY: fix

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
+
 from zlayer_native._proto.zlayer.cluster.v1 import control_plane_pb2 as pb
 
 

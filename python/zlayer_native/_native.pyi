@@ -1,18 +1,31 @@
 """The Rust core, as Python sees it. Import it through `zlayer_native._bridge` only.
 
-Every class is a frozen handle; every call that may take longer than some microseconds releases the GIL. JSON
-documents cross as `bytes`. Errors are the classes of `zlayer_native.errors`.
+Every class is a frozen handle; every call that may take longer than some microseconds releases the
+GIL. JSON documents cross as `bytes`. Errors are the classes of `zlayer_native.errors`.
 """
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from typing import final
+
+from typing_extensions import Buffer
+
+__all__ = [
+    "AdaptiveTtlConfig",
+    "ExpiredLease",
+    "LeaseTable",
+    "ServerNode",
+    "WorkerSession",
+    "inherited_sockets",
+    "run_load",
+    "version",
+]
 
 def version() -> str:
     """Version of the core, equal to the package's."""
 
 @final
 class AdaptiveTtlConfig:
-    """How long a worker may stay silent, as a function of how many there are. All durations in seconds."""
+    """How long a worker may stay silent, as a function of how many there are. In seconds."""
 
     def __new__(
         cls,
@@ -33,7 +46,7 @@ class AdaptiveTtlConfig:
     @property
     def failover_ttl_secs(self) -> int: ...
     def compute_ttl(self, n_workers: int) -> int:
-        """`clamp(ceil(n_workers / max_heartbeats_per_second), min_ttl_secs, max_ttl_secs)`, seconds."""
+        """`clamp(ceil(n_workers / max_heartbeats_per_second), min_ttl_secs, max_ttl_secs)`."""
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[type[AdaptiveTtlConfig], tuple[int, int, int, int, int]]: ...
@@ -62,7 +75,7 @@ class LeaseTable:
     def renew(self, handle: int, *, now_ms: int, window_ms: int) -> int:
         """Moves the deadline to `now_ms + window_ms` and returns it. Raises `StaleLease`."""
     def renew_many(self, handles: Buffer, *, now_ms: int, window_ms: int) -> list[int]:
-        """Renews a buffer of native 64-bit handles with the GIL released; returns the stale ones."""
+        """Renews a buffer of native 64-bit handles without the GIL; returns the stale ones."""
     def revoke(self, handle: int) -> None: ...
     def expire(self, *, now_ms: int, max: int = 1000) -> list[ExpiredLease]:
         """Ends at most `max` leases that are due, in order of (deadline, slot)."""
@@ -114,6 +127,9 @@ class WorkerSession:
         """Session events as JSON, oldest first."""
     def leave(self, timeout_s: float) -> bool: ...
     def stop(self) -> None: ...
+
+def inherited_sockets() -> list[int]:
+    """Descriptors of this process's session sockets, each told once: a forked child closes them."""
 
 def run_load(options_json: bytes) -> bytes:
     """Runs the load swarm until it is done, with the GIL released; JSON in, one JSON object out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any, cast
 
 from zlayer_native._bridge.wakeup import Wakeup
@@ -57,7 +58,9 @@ class Server:
             Refused: a subclass by refusal code; nothing was changed.
             NotLeader: another server must be asked.
             Overloaded: too many commands are waiting; try again later.
-            CoreStopped: the core ended.
+            CoreError: this is no command of the core's.
+            CoreStopped: the core ended. If that came after the command was sent, the command may
+                have been committed.
         """
         if self._stopped:
             raise CoreStopped("the server's core has been stopped")
@@ -71,7 +74,13 @@ class Server:
             self._waiting.pop(ticket, None)
 
     def _drain(self) -> None:
-        completions = self._node.drain(_DRAIN_MAX)
+        # What is left after this is no loss: the core keeps its descriptor readable.
+        self._settle(self._node.drain(_DRAIN_MAX))
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._check_health()
+
+    def _settle(self, completions: Sequence[tuple[int, bytes | None, str | None]]) -> None:
         for ticket, outcome, error in completions:
             future = self._waiting.get(ticket)
             if future is None or future.done():
@@ -80,11 +89,6 @@ class Server:
                 future.set_result(json.loads(outcome))
             else:
                 future.set_exception(_error(json.loads(error or "{}")))
-        if len(completions) == _DRAIN_MAX:
-            asyncio.get_running_loop().call_soon(self._drain)
-        self._changed.set()
-        self._changed = asyncio.Event()
-        self._check_health()
 
     def _check_health(self) -> None:
         stopped = self._node.stopped()
@@ -95,8 +99,12 @@ class Server:
         """Waits until the newest event's revision is above `after`, at most `timeout` seconds.
 
         Returns:
-            The newest revision, which is `after` or less if the time was up.
+            The newest revision, which is `after` or less if the time was up or the core stopped.
+
+        Raises:
+            ForkedProcess: this is a forked child.
         """
+        self._wakeup.check()
         deadline = asyncio.get_running_loop().time() + timeout
         while (revision := self._node.revision()) <= after and not self._stopped:
             changed = self._changed
@@ -144,13 +152,31 @@ class Server:
         self._node.set_identity(certificate_pem, key_pem, ca_pem)
 
     async def stop(self, timeout: float = 5.0) -> None:
-        """Closes the port and the sessions, flushes the log and ends the core's threads."""
+        """Closes the port and the sessions, flushes the log and ends the core's threads.
+
+        Every command in flight is answered by then.
+
+        Args:
+            timeout: seconds that it waits for the threads.
+
+        Raises:
+            ForkedProcess: this is a forked child; the parent's server goes on.
+        """
         if self._stopped:
             return
+        self._wakeup.check()
         self._stopped = True
-        self._wakeup.close()
         self._changed.set()
-        await asyncio.to_thread(self._node.shutdown, timeout)
+        try:
+            await asyncio.to_thread(self._node.shutdown, timeout)
+        finally:
+            self._wakeup.close()
+            self._answer_the_rest()
+
+    def _answer_the_rest(self) -> None:
+        """Gives every waiting caller its answer: what the core still said, or that it stopped."""
+        while completions := self._node.drain(_DRAIN_MAX):
+            self._settle(completions)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(CoreStopped("the server was stopped"))

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 from collections import deque
 from typing import Any, cast
 
 from zlayer_native._bridge.wakeup import Wakeup
-from zlayer_native._native import WorkerSession
+from zlayer_native._native import WorkerSession, inherited_sockets
+from zlayer_native.errors import CoreStopped
+
+#: As many as the session keeps: one drain takes them all.
+_EVENTS_MAX = 1024
+
+
+def _close_inherited() -> None:
+    """A killed parent's connection must end with it, also while a forked child lives on."""
+    for descriptor in inherited_sockets():
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Session:
@@ -19,6 +35,7 @@ class Session:
         self._events: deque[dict[str, Any]] = deque()
         self._arrived = asyncio.Event()
         self._wakeup: Wakeup | None = None
+        self._has_ended = False
 
     @classmethod
     def start(cls, options: dict[str, Any]) -> Session:
@@ -45,17 +62,31 @@ class Session:
         self._session.set_identity(certificate_pem, key_pem, ca_pem)
 
     async def next_event(self) -> dict[str, Any]:
-        """Waits for the next session event, such as `{"type": "connected", "server": "…"}`."""
+        """Waits for the next session event, such as `{"type": "connected", "server": "…"}`.
+
+        The first call binds the session's events to the running loop.
+
+        Raises:
+            CoreStopped: the session has ended, and every event was taken.
+            ForkedProcess: this is a forked child.
+        """
         if self._wakeup is None:
             self._wakeup = Wakeup(self._session.wake_fd(), self._drain)
-            self._drain()
+        self._wakeup.check()
+        self._drain()
         while not self._events:
+            if self._has_ended:
+                raise CoreStopped("the session has ended")
             self._arrived.clear()
             await self._arrived.wait()
         return self._events.popleft()
 
     def _drain(self) -> None:
-        self._events.extend(json.loads(event) for event in self._session.drain())
+        # Asked first: an event that comes after this is followed by another wake-up.
+        self._has_ended = self.state()["state"] == "stopped"
+        self._events.extend(json.loads(event) for event in self._session.drain(_EVENTS_MAX))
+        if self._has_ended and self._wakeup is not None:
+            self._wakeup.close()
         self._arrived.set()
 
     async def leave(self, timeout: float = 5.0) -> bool:
@@ -67,8 +98,9 @@ class Session:
         return self._session.leave(timeout)
 
     def stop(self) -> None:
-        """Ends the session's thread without a word to the server."""
-        if self._wakeup is not None:
-            self._wakeup.close()
-            self._wakeup = None
+        """Ends the session's thread without a word to the server; `next_event` says so.
+
+        Raises:
+            ForkedProcess: this is a forked child; the parent's session goes on.
+        """
         self._session.stop()

@@ -116,5 +116,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     message = {404: "there is nothing at this path", 405: "not with this method"}.get(
         status, "the request can't be served"
     )
-    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else None
+    request.scope["state"]["code"] = code  # For the audit line.
+    headers = {"allow": _allowed(request)} if status == 405 else None
     return Problem(status, code, message).response(headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the path; the router itself names those of the first route that fits."""
+    routes = (route for route in request.app.routes if isinstance(route, Route))
+    fits = (route for route in routes if route.path_regex.match(request.scope["path"]))
+    return ", ".join(sorted({method for route in fits for method in route.methods or ()}))

@@ -6,6 +6,7 @@ import enum
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import threading
 import time
@@ -25,6 +26,8 @@ _SECRET_CHARS_MAX = 256
 
 #: Tokens in one file. Chosen: each costs one comparison a request.
 _TOKENS_MAX = 256
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _log = structlog.get_logger("zlayer.api")
 
@@ -98,7 +101,7 @@ class ApiTokens:
         return json.dumps({"version": 1, "tokens": items}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> ApiTokens:
+    def from_json(cls, text: str | bytes) -> ApiTokens:
         """Reads the document of a token file.
 
         Raises:
@@ -109,13 +112,13 @@ class ApiTokens:
             if document["version"] != 1 or len(document["tokens"]) > _TOKENS_MAX:
                 raise ValueError("unknown version or too many tokens")
             return cls([_token_of(item) for item in document["tokens"]])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IdentityError(f"not a file of API tokens: {type(error).__name__}") from error
 
 
 def _token_of(item: dict[str, object]) -> ApiToken:
     digest, expires_s = item["sha256"], item.get("expires_s")
-    if not isinstance(digest, str) or len(bytes.fromhex(digest)) != 32:
+    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
         raise ValueError("sha256")
     if expires_s is not None and not isinstance(expires_s, int):
         raise ValueError("expires_s")
@@ -146,7 +149,7 @@ class TokenFile:
                 stat = self._path.stat()
                 seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
                 if seen != self._seen:
-                    self._tokens = ApiTokens.from_json(self._path.read_text())
+                    self._tokens = ApiTokens.from_json(self._path.read_bytes())
                     self._seen = seen
             except (OSError, IdentityError) as error:
                 self._tokens, self._seen = ApiTokens(()), None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.requests import Request
@@ -68,24 +70,32 @@ class Events:
             raise Problem(503, "too_many_streams", f"{STREAMS_MAX} streams are open", hint)
         return _EventStream(self, after)
 
-    async def run_stream(self, after: int, send: Send) -> None:
-        """Sends events until the server stops; the caller cancels it when the client has gone."""
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts an open stream."""
         self._streams += 1
         try:
-            while not self._stopping.is_set():
-                page = json.loads(self._core.events(after, _BATCH))
-                gap = lost(page, after)
-                if gap is not None:
-                    after = int(gap["resumes_after"])
-                    await _send(send, _frame(after, "lost", gap))
-                for item in page["items"]:
-                    if item["revision"] > after:
-                        after = item["revision"]
-                        await _send(send, _frame(after, item["kind"], item))
-                if after >= page["revision"]:
-                    await self._wait(after, send)
+            yield
         finally:
             self._streams -= 1
+
+    async def run_stream(self, after: int, send: Send) -> None:
+        """Sends events until the server stops; the caller cancels it when the client has gone."""
+        while not self._stopping.is_set():
+            page = json.loads(self._core.events(after, _BATCH))
+            gap = lost(page, after)
+            if gap is not None:
+                after = int(gap["resumes_after"])
+                await _send(send, _frame(after, "lost", gap))
+            items = [item for item in page["items"] if item["revision"] > after]
+            if items:
+                after = items[-1]["revision"]
+                frames = (_frame(item["revision"], item["kind"], item) for item in items)
+                await _send(send, b"".join(frames))
+            if after >= page["revision"]:
+                await self._wait(after, send)
+            else:
+                await asyncio.sleep(0)  # A long log must not keep the loop from everybody else.
 
     async def _wait(self, after: int, send: Send) -> None:
         """Waits for the next event; says something when there is none for long."""
@@ -112,21 +122,28 @@ class _EventStream(Response):
         self._after = after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if scope["method"] != "HEAD":
-            sending = asyncio.ensure_future(self._events.run_stream(self._after, send))
-            leaving = asyncio.ensure_future(_disconnected(receive))
-            try:
-                await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (sending, leaving):
-                    task.cancel()
-                ended = await asyncio.gather(sending, leaving, return_exceptions=True)
-            if isinstance(ended[0], TimeoutError | OSError):
+        # Counted before anything is awaited: the limit was checked just now.
+        with self._events.counted():
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] != "HEAD" and not await self._run(receive, send):
                 return  # The client stopped reading or has gone: the connection is dropped.
-            if isinstance(ended[0], Exception):
-                raise ended[0]
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _run(self, receive: Receive, send: Send) -> bool:
+        """Streams until client or server ends it; False where nothing more can be sent."""
+        sending = asyncio.ensure_future(self._events.run_stream(self._after, send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, leaving):
+                task.cancel()
+            ended = await asyncio.gather(sending, leaving, return_exceptions=True)
+        if isinstance(ended[0], TimeoutError | OSError):
+            return False
+        if isinstance(ended[0], Exception):
+            raise ended[0]
+        return True
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -163,7 +180,10 @@ def lost(page: dict[str, Any], after: int) -> dict[str, Any] | None:
 
 
 def _wants_stream(request: Request) -> bool:
-    if request.query_params.get("follow") in ("1", "true"):
-        return True
+    follow = request.query_params.get("follow")
+    if follow is not None:
+        if follow not in ("0", "1", "false", "true"):
+            raise ask.invalid("follow", "expected true or false")
+        return follow in ("1", "true")
     accepted = request.headers.get("accept", "").lower()
     return any(part.split(";")[0].strip() == "text/event-stream" for part in accepted.split(","))

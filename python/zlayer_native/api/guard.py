@@ -8,6 +8,7 @@ protected. One audit line a write, whether it was admitted or not.
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -18,13 +19,19 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from zlayer_native.api.auth import ApiToken
-from zlayer_native.api.problem import Problem
+from zlayer_native.api.problem import Problem, shown
 
 #: Paths that need no token. They say nothing about the cluster but that the server is there.
 OPEN_PATHS = frozenset({"/health", "/readyz"})
 
 #: Bytes of a request body. Chosen: the largest honest one is a token with 32 labels, some 4 KiB.
 BODY_BYTES_MAX = 64 * 1024
+
+#: Characters of a path in an audit line. Chosen: ours have some 60.
+_PATH_CHARACTERS_MAX = 200
+
+#: A Host header: a name, an IPv4 address or an IPv6 address in brackets, and maybe a port.
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?")
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -120,8 +127,8 @@ class Guard:
         site = headers.get("sec-fetch-site")
         if site is not None and site.lower() not in _SAME_SITE:
             raise Problem(403, "cross_site", "writes from another site are refused")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers["host"].lower():
+        host = headers["host"].strip().lower()
+        if any(_authority_of(origin) != host for origin in headers.getlist("origin")):
             raise Problem(403, "cross_origin", "writes from another origin are refused")
 
 
@@ -167,11 +174,17 @@ def _length(headers: Headers) -> int:
 
 
 def _host_of(value: str) -> str:
-    """The host of a Host header, lower case, without port and brackets."""
-    host = value.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if host.count(":") == 1 else host
+    """The host of a Host header, lower case, without port and brackets; empty if it is none."""
+    match = _HOST.fullmatch(value.strip().lower())
+    return (match["v6"] or match["name"]) if match is not None else ""
+
+
+def _authority_of(origin: str) -> str:
+    """`host:port` of an Origin header, lower case; empty if it is none, such as `null`."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _write_audit(scope: AsgiScope, status: int, code: str, seconds: float) -> None:
@@ -183,7 +196,7 @@ def _write_audit(scope: AsgiScope, status: int, code: str, seconds: float) -> No
         scope=token.scope.name.lower() if token is not None else "-",
         client=f"{client[0]}:{client[1]}" if client else "-",
         method=scope["method"],
-        path=scope["path"],
+        path=shown(scope["path"], _PATH_CHARACTERS_MAX),
         status=status,
         code=scope["state"].get("code", code),
         ms=round(seconds * 1000, 1),

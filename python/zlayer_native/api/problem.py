@@ -6,6 +6,9 @@ from starlette.responses import JSONResponse
 
 from zlayer_native import errors
 
+#: Characters of a message. Chosen: it may quote the caller, who may send much.
+_MESSAGE_CHARACTERS_MAX = 500
+
 
 class Problem(Exception):
     """A request that is answered with an error status."""
@@ -14,13 +17,21 @@ class Problem(Exception):
         super().__init__(message)
         self.status = status
         self.code = code
-        self.message = message
+        self.message = shown(message, _MESSAGE_CHARACTERS_MAX)
         self.hint = hint
 
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
         """The answer."""
         body = {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
         return JSONResponse(body, status_code=self.status, headers=headers)
+
+
+def shown(text: str, characters_max: int) -> str:
+    """A stranger's text, fit for a log and a terminal: cut, and escaped where not printable.
+
+    That also covers half surrogate pairs, which JSON can bring in and UTF-8 can't carry out.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:characters_max])
 
 
 #: Most specific first: the first class that fits decides (status, code, hint).

@@ -46,7 +46,13 @@ def heartbeats(
     from zlayer_native._bridge.load import run_load
     from zlayer_native.cli.local import LocalCluster
 
-    settings = {"cluster.max_heartbeats_per_second": cap, "log.level": "warning"}
+    settings = {
+        "cluster.max_heartbeats_per_second": cap,
+        # In turn, a connection says more than a worker would.
+        "cluster.worker_limits.beats_per_second_per_worker": 0,
+        "cluster.worker_limits.bytes_per_second_per_worker": 0,
+        "log.level": "warning",
+    }
     with LocalCluster(settings) as cluster:
         token = cluster.new_token(workers)
         report = run_load(

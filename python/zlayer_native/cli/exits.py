@@ -30,11 +30,15 @@ _BY_HTTP_STATUS = {401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 503: UNRE
 
 def code_of(error: errors.ZLayerError) -> int:
     """The exit code of an error that ended the command."""
-    for kind, code in _BY_CLASS:
-        if isinstance(error, kind):
-            return code
-    if isinstance(error, errors.ApiError):
-        return _BY_HTTP_STATUS.get(error.status, ERROR)
-    if isinstance(error, errors.EnrollmentError):
+    code = _code_of_class(type(error))
+    if code is None and isinstance(error, errors.ApiError):
+        refusal = errors.REFUSALS.get(error.code)  # What a server refused, we would refuse alike.
+        code = None if refusal is None else _code_of_class(refusal)
+        return _BY_HTTP_STATUS.get(error.status, ERROR) if code is None else code
+    if code is None and isinstance(error, errors.EnrollmentError):
         return UNREACHABLE if error.retryable else NOT_ALLOWED
-    return ERROR
+    return ERROR if code is None else code
+
+
+def _code_of_class(kind: type[errors.ZLayerError]) -> int | None:
+    return next((code for base, code in _BY_CLASS if issubclass(kind, base)), None)

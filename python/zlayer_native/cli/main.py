@@ -10,9 +10,15 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from zlayer_native.cli import exits
+from zlayer_native.cli import exits, text
 from zlayer_native.cli.child import obey_owner
 from zlayer_native.errors import ZLayerError
+
+PROGRAM = "zlayerd"
+#: Set by the completion scripts: asks for words in the place of running a verb.
+COMPLETE_VARIABLE = "_ZLAYERD_COMPLETE"
+#: Set by a developer who wants the traceback of an unexpected error.
+_TRACEBACK_VARIABLE = "ZLAYERD_TRACEBACK"
 
 #: Verb, the module below this package that has it as `app`, and its line in `zlayerd --help`.
 _VERBS = (
@@ -50,7 +56,7 @@ class _Verb(TyperCommand):
 def command() -> TyperGroup:
     """The whole command line, nothing of it imported yet."""
     return TyperGroup(
-        name="zlayerd",
+        name=PROGRAM,
         help="Cluster membership: who belongs, who is alive, and nobody declared dead that lives.",
         commands={name: _Verb(name, module, summary) for name, module, summary in _VERBS},
         rich_markup_mode=None,
@@ -60,16 +66,36 @@ def command() -> TyperGroup:
     )
 
 
+def know_shells() -> None:
+    """Lets typer complete: its own apps do this when they are built, and ours is lazy."""
+    from typer.completion import get_completion_inspect_parameters
+
+    get_completion_inspect_parameters()
+
+
 def run() -> NoReturn:
-    """Runs `sys.argv` and exits. No traceback of an expected error ever reaches a user."""
+    """Runs `sys.argv` and exits. No traceback ever reaches a user who did not ask for it."""
     obey_owner()
+    if COMPLETE_VARIABLE in os.environ:
+        know_shells()
     try:
-        code = command().main(prog_name="zlayerd")
+        code = command().main(prog_name=PROGRAM)
     except ZLayerError as error:
         fail(error)
     except BrokenPipeError:
         # Who read our output has gone; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(exits.ERROR)
+    except OSError as error:  # Such as a full disk behind standard output.
+        _say(f"error: {error.strerror or error}")
+        sys.exit(exits.ERROR)
+    except Exception as error:
+        if os.environ.get(_TRACEBACK_VARIABLE):
+            raise
+        _say(
+            f"error: unexpected {type(error).__name__}: {error}",
+            f"hint: {_TRACEBACK_VARIABLE}=1 shows where",
+        )
         sys.exit(exits.ERROR)
     sys.exit(code)
 
@@ -77,8 +103,11 @@ def run() -> NoReturn:
 def fail(error: ZLayerError) -> NoReturn:
     """Tells an error to a person, notes and all, and exits with its code."""
     hint = getattr(error, "hint", "")
-    lines = [f"error: {error}", *getattr(error, "__notes__", ())]
-    if hint:
-        lines.append(f"hint: {hint}")
-    print("\n".join(lines), file=sys.stderr)
+    notes = getattr(error, "__notes__", ())
+    _say(f"error: {error}", *notes, *([f"hint: {hint}"] if hint else []))
     sys.exit(exits.code_of(error))
+
+
+def _say(*paragraphs: str) -> None:
+    lines = "\n".join(paragraphs).split("\n")
+    print("\n".join(text.plain(line) for line in lines), file=sys.stderr)

@@ -85,7 +85,7 @@ class ServerProcess:
             process = cls(config.data_dir, core, enrollment, http)
             options = ApiOptions(
                 hosts=_hosts(config),
-                join_address=_join_address(config, core.address),
+                join_address=_join_address(cluster, core.address),
                 is_ready=lambda: not process._stopping.is_set(),
                 stopping=process._stopping,
             )
@@ -128,8 +128,9 @@ class ServerProcess:
             CoreStopped: the core ended by itself.
         """
         stop = asyncio.ensure_future(stopping.wait())
+        awaited: set[asyncio.Future[Any]] = {stop, self._core.failed}
         try:
-            await asyncio.wait({stop, self._core.failed}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stop.cancel()
         if self._core.failed.done():
@@ -198,6 +199,7 @@ def _core_options(
             "max_heartbeats_per_second": cluster.max_heartbeats_per_second,
             "failover_ttl_secs": cluster.failover_heartbeat_ttl,
         },
+        "limits": cluster.worker_limits.model_dump(),
     }
 
 
@@ -219,10 +221,10 @@ def _hosts(config: Config) -> frozenset[str]:
     return frozenset(name.lower() for name in names if name and not is_wildcard(name))
 
 
-def _join_address(config: Config, listening: str) -> str:
+def _join_address(cluster: WorkerTierServerConfig, listening: str) -> str:
     """`host:port` that workers are told to dial: as configured, else where the port listens."""
-    if config.worker_advertise:
-        return config.worker_advertise
+    if cluster.worker_advertise:
+        return str(cluster.worker_advertise)
     host, port = split(listening)
     return f"{platform.node() or 'localhost'}:{port}" if is_wildcard(host) else listening
 

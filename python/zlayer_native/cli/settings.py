@@ -41,5 +41,7 @@ def load(
         given[key] = value
     config = load_config(path, flags=given, implied=implied)
     for advice in advise(config):
+        if advice.origin.kind in ("default", "implied"):
+            continue  # Nobody chose it: `zlayerd config validate` tells it, a start does not.
         print(f"warning: {advice}", file=sys.stderr)
     return config

@@ -154,7 +154,9 @@ def check_labels(labels: Mapping[str, str], record: Mapping[str, Any]) -> None:
         LabelNotPermitted: reserved, or outside the bounds.
     """
     if len(labels) > LABELS_MAX:
-        raise InvalidRequest(f"labels: {len(labels)} are too many, at most {LABELS_MAX}")
+        raise InvalidRequest(
+            f"labels: {len(labels)} are too many, at most {LABELS_MAX}", code="invalid"
+        )
     for key, value in labels.items():
         if key.startswith(RESERVED_PREFIX):
             raise _not_permitted(key, f"the prefix {RESERVED_PREFIX} is reserved")
@@ -164,7 +166,11 @@ def check_labels(labels: Mapping[str, str], record: Mapping[str, Any]) -> None:
         if forced is not None and forced != value:
             raise _not_permitted(key, "the token sets another value")
         if forced is None and key not in record["labels_allowed"]:
-            raise _not_permitted(key, "the token does not allow it")
+            raise _not_permitted(
+                key,
+                "the token does not allow it; make one with `zlayerd token create --allow-label"
+                f" {key}` or `--label {key}={value}`",
+            )
 
 
 def check_description(name: str, profile: Mapping[str, Any]) -> None:

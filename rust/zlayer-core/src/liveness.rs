@@ -11,12 +11,14 @@
 //! conditional transition, one a node at a time; what is true may change meanwhile, and is compared again with
 //! the record when the answer comes. Rules, each with a test that says it:
 //!
-//! * A lease lasts TTL + grace from the receipt of a beat; a promise is never shortened.
+//! * A lease lasts TTL + grace from the receipt of a beat; a promise is never shortened, by no later session either.
 //! * Two signals: a lost connection makes Suspect at once, the end of the lease makes Unreachable.
-//! * A due lease is looked at twice; a tick that comes late moves every deadline and drains the sockets first.
+//! * A due lease is looked at twice; a tick that comes late moves every deadline and drains the sockets first; after
+//!   a sleep longer than the grace everybody has the reconnect window to come back.
 //! * Silence of too many at once is held back and reported, once.
 //! * Loaded nodes get the longest TTL that was handed out, plus grace, and a window to come back unnoticed.
-//! * A node's newest session counts; what older ones say changes nothing.
+//! * A node's newest session counts; what older ones say changes nothing, until the newest is gone and one of the
+//!   same process still speaks.
 
 mod beat;
 mod brake;

@@ -6,7 +6,7 @@
 //!
 //! A pure function of the entries: two servers that applied the same log hold equal states and equal
 //! [`State::hash`]es. No clock is read; time is the entry's stamp, which never goes back here even if the
-//! leader's clock does. A refused command changes nothing but the position in the log.
+//! leader's clock does. A refused command changes nothing but the position in the log and the time.
 
 mod digest;
 mod events;
@@ -21,6 +21,7 @@ mod tests;
 mod tokens;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -149,9 +150,14 @@ impl State {
         self.nodes.len()
     }
 
+    /// Every id that was allotted so far, of members and of nodes that were removed.
+    pub fn allotted(&self) -> Range<NodeId> {
+        FIRST_WORKER_ID..self.next_node_id
+    }
+
     /// Whether `id` was allotted once and its node was removed. Needs no list: ids are never given twice.
     pub fn is_removed(&self, id: NodeId) -> bool {
-        (FIRST_WORKER_ID..self.next_node_id).contains(&id) && !self.nodes.contains_key(&id)
+        self.allotted().contains(&id) && !self.nodes.contains_key(&id)
     }
 
     /// A token.

@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod memory;
 pub mod options;
 pub mod refusal;
 pub mod server;

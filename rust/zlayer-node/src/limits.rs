@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zlayer_core::time::MonoMs;
@@ -79,11 +80,6 @@ impl Bucket {
         Self { milli_tokens: u64::from(burst) * 1000, filled: now }
     }
 
-    /// Takes one token; false when there is none.
-    pub(crate) fn take(&mut self, now: MonoMs, per_second: u32, burst: u32) -> bool {
-        self.take_many(now, 1, per_second, burst)
-    }
-
     /// Takes `count` tokens, or none and says false.
     pub(crate) fn take_many(
         &mut self,
@@ -105,6 +101,29 @@ impl Bucket {
             self.milli_tokens -= cost;
         }
         enough
+    }
+}
+
+/// A rate that threads share without a lock: the virtual scheduling algorithm (ITU-T I.371). A rate of 0 sets no
+/// limit.
+#[derive(Debug, Default)]
+pub(crate) struct SharedRate {
+    /// When all that was taken would have been due at an even pace, microseconds.
+    due_us: AtomicU64,
+}
+
+impl SharedRate {
+    /// Takes one; false when there is none left of a burst of `burst`.
+    pub(crate) fn take(&self, now: MonoMs, per_second: u32, burst: u32) -> bool {
+        let Some(step_us) = 1_000_000_u64.checked_div(u64::from(per_second)) else { return true };
+        let now_us = now.0.saturating_mul(1_000);
+        let most_us = now_us.saturating_add(step_us.saturating_mul(u64::from(burst)));
+        // Nothing else is read or written by it, so any order will do.
+        self.due_us
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due_us| {
+                Some(due_us.max(now_us).saturating_add(step_us)).filter(|due_us| *due_us <= most_us)
+            })
+            .is_ok()
     }
 }
 
@@ -143,7 +162,8 @@ impl Rates {
             }
         }
         let of_source = buckets.by_source.entry(source).or_insert_with(|| Bucket::full(now, rate));
-        of_source.take(now, rate, rate) && buckets.all.take(now, self.per_second, self.per_second)
+        of_source.take_many(now, 1, rate, rate)
+            && buckets.all.take_many(now, 1, self.per_second, self.per_second)
     }
 }
 
@@ -175,11 +195,42 @@ mod tests {
     #[test]
     fn a_bucket_fills_with_time_up_to_its_burst() {
         let mut bucket = Bucket::full(MonoMs(0), 4);
-        assert_eq!((0..10).filter(|_| bucket.take(MonoMs(0), 2, 4)).count(), 4);
-        assert!(!bucket.take(MonoMs(499), 2, 4));
-        assert!(bucket.take(MonoMs(500), 2, 4));
-        assert_eq!((0..10).filter(|_| bucket.take(MonoMs(60_000), 2, 4)).count(), 4);
-        assert!((0..10).all(|_| bucket.take(MonoMs(60_000), 0, 0)), "0 sets no limit");
+        let mut take = |at, rate, burst| bucket.take_many(MonoMs(at), 1, rate, burst);
+        assert_eq!((0..10).filter(|_| take(0, 2, 4)).count(), 4);
+        assert!(!take(499, 2, 4));
+        assert!(take(500, 2, 4));
+        assert_eq!((0..10).filter(|_| take(60_000, 2, 4)).count(), 4);
+        assert!((0..10).all(|_| take(60_000, 0, 0)), "0 sets no limit");
+        assert!(!bucket.take_many(MonoMs(61_000), 3, 2, 4), "all or nothing");
+        assert!(bucket.take_many(MonoMs(61_000), 2, 2, 4));
+    }
+
+    #[test]
+    fn a_shared_rate_fills_with_time_up_to_its_burst() {
+        let rate = SharedRate::default();
+        let take = |at, per_second, burst| rate.take(MonoMs(at), per_second, burst);
+        assert_eq!((0..10).filter(|_| take(7_000, 2, 4)).count(), 4);
+        assert!(!take(7_499, 2, 4));
+        assert!(take(7_500, 2, 4));
+        assert!(!take(7_500, 2, 4), "a refusal counts nothing, and a success one");
+        assert_eq!((0..10).filter(|_| take(60_000, 2, 4)).count(), 4);
+        assert!((0..10).all(|_| take(60_000, 0, 0)), "0 sets no limit");
+        assert!(!take(60_000, 2, 0), "no burst, no token");
+    }
+
+    #[test]
+    fn a_shared_rate_is_one_for_all_threads() {
+        let rate = SharedRate::default();
+        let taken = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let count = (0..1_000).filter(|_| rate.take(MonoMs(5), 10, 100)).count();
+                    taken.fetch_add(count as u64, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(taken.into_inner(), 100);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub struct ServerLimits {
     pub message_bytes_max: usize,
     /// Bytes of a request's headers. Default 16 KiB.
     pub header_list_bytes_max: u32,
-    /// Reports a second of one session, with a burst of four seconds' worth; 0 sets no limit. Default 10.
+    /// Reports a second of one node, with a burst of four seconds' worth; 0 sets no limit. Default 10.
     pub beats_per_second_per_worker: u32,
     /// Bytes a second of one connection, with a burst of sixteen seconds' worth; 0 sets no limit. Default 64 KiB.
     pub bytes_per_second_per_worker: u32,

@@ -65,7 +65,16 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), PeerError> {
         .map_err(|_| PeerError::Malformed)?
         .ok_or(PeerError::Usage)?
         .value;
-    let alone = !usage.any && !usage.server_auth && usage.other.is_empty();
+    let others = [
+        usage.any,
+        usage.server_auth,
+        usage.code_signing,
+        usage.email_protection,
+        usage.time_stamping,
+        usage.ocsp_signing,
+        !usage.other.is_empty(),
+    ];
+    let alone = !others.contains(&true);
     if usage.client_auth && alone { Ok(()) } else { Err(PeerError::Usage) }
 }
 

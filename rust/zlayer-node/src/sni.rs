@@ -1,8 +1,8 @@
 //! Which of the two names a connection asks for, read from its `ClientHello`.
 //!
-//! The hello is parsed by rustls' own acceptor, and the very same parse becomes the TLS connection of
-//! `server.<cluster>`: there is no second parser that could disagree. Bytes for `join.<cluster>` are kept, to be
-//! replayed to the Enrollment service.
+//! The hello is parsed by rustls' own acceptor. The bytes are kept, to be replayed: to rustls for
+//! `server.<cluster>`, so that there is no second parser that could disagree, and to the Enrollment service for
+//! `join.<cluster>`.
 
 use std::io;
 
@@ -27,9 +27,9 @@ pub(crate) struct Names {
 
 /// Where a connection goes.
 pub(crate) enum Route {
-    /// To rustls, with the hello that was parsed.
-    Server(Box<Accepted>),
-    /// To the Enrollment service, with every byte that was read.
+    /// To rustls. As below, with every byte that was read.
+    Server(Vec<u8>),
+    /// To the Enrollment service.
     Join(Vec<u8>),
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn route(
             }
         }
         match acceptor.accept() {
-            Ok(Some(accepted)) => return choose(accepted, read, names, stream),
+            Ok(Some(accepted)) => return choose(&accepted, read, names, stream),
             Ok(None) if read.len() >= bytes_max => return Err(HelloError::TooLong),
             Ok(None) => {}
             Err((error, mut alert)) => {
@@ -112,7 +112,7 @@ pub(crate) async fn route(
 }
 
 fn choose(
-    accepted: Accepted,
+    accepted: &Accepted,
     read: Vec<u8>,
     names: &Names,
     stream: &TcpStream,
@@ -120,7 +120,7 @@ fn choose(
     let hello = accepted.client_hello();
     let asks_for = |name: &str| hello.server_name().is_some_and(|n| n.eq_ignore_ascii_case(name));
     if asks_for(&names.server) {
-        return Ok(Route::Server(Box::new(accepted)));
+        return Ok(Route::Server(read));
     }
     if !asks_for(&names.join) {
         tell(stream, &UNRECOGNIZED_NAME);
@@ -129,7 +129,8 @@ fn choose(
     if offers_tls13(&hello) { Ok(Route::Join(read)) } else { Err(HelloError::NoTls13) }
 }
 
-/// The Enrollment service's own TLS accepts 1.2, so the router must not pass such a hello on.
+/// The Enrollment service's own TLS accepts 1.2, so the router passes no such hello on. What a hello says of its
+/// versions can't be read here: a client that offers a 1.3 suite and means 1.2 is refused by the service itself.
 fn offers_tls13(hello: &ClientHello<'_>) -> bool {
     // RFC 8446 gives TLS 1.3 suites the first byte 0x13, and no other suite has it.
     hello.cipher_suites().iter().any(|suite| u16::from(*suite) >> 8 == 0x13)

@@ -228,6 +228,7 @@ impl LeaseTable {
         self.with(py, |table| table.promote(MonoMs(now_ms), |_| window_ms, spread_ms));
     }
 
+    #[pyo3(signature = (*, now_ms))]
     fn freeze(&self, py: Python<'_>, now_ms: u64) {
         self.with(py, |table| table.freeze(MonoMs(now_ms)));
     }

@@ -4,7 +4,8 @@
 //! *drain* empties a bounded queue after an eventfd woke the loop, and a long call goes through [`enter`]. Rust never
 //! calls a Python function.
 
-// PyO3's generated code and the buffer protocol are the only `unsafe` of this project; both live in this crate.
+// PyO3's generated code and the buffer protocol are the `unsafe` of this crate; that of the others is in
+// `zlayer_node::memory`.
 #![allow(unsafe_code)]
 
 mod enter;
@@ -13,6 +14,10 @@ mod lease;
 mod load;
 mod server;
 mod session;
+
+/// Of Rust's own memory; Python's is not touched by it.
+#[global_allocator]
+static ALLOCATOR: zlayer_node::memory::ConnectionAlloc = zlayer_node::memory::ConnectionAlloc;
 
 /// The module `zlayer_native._native`; its twin is `_native.pyi`.
 #[pyo3::pymodule(gil_used = false)]
@@ -24,7 +29,7 @@ mod _native {
     #[pymodule_export]
     use crate::server::ServerNode;
     #[pymodule_export]
-    use crate::session::WorkerSession;
+    use crate::session::{WorkerSession, inherited_sockets};
 
     /// Version of the core, equal to the package's.
     #[pyo3::pyfunction]

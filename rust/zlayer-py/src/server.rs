@@ -82,12 +82,14 @@ impl ServerNode {
         self.home.enter(py, || Ok::<_, PyErr>(self.node.events_json(after, limit)))
     }
 
-    fn revision(&self) -> u64 {
-        self.node.revision()
+    fn revision(&self) -> PyResult<u64> {
+        self.home.check()?;
+        Ok(self.node.revision())
     }
 
-    fn stopped(&self) -> Option<String> {
-        self.node.stopped()
+    fn stopped(&self) -> PyResult<Option<String>> {
+        self.home.check()?;
+        Ok(self.node.stopped())
     }
 
     fn status(&self) -> PyResult<Vec<u8>> {
@@ -144,7 +146,7 @@ fn finished(
         }
         Err(error) => {
             let code = match &error {
-                ProposeError::Overloaded { .. } => "overloaded",
+                ProposeError::Overloaded => "overloaded",
                 ProposeError::Stopped { .. } => "stopped",
             };
             serde_json::json!({"code": code, "message": error.to_string()})

@@ -87,6 +87,12 @@ impl WorkerSession {
     }
 }
 
+/// Descriptors that a forked child must close.
+#[pyfunction]
+pub(crate) fn inherited_sockets() -> Vec<i32> {
+    session::inherited_sockets()
+}
+
 /// Seconds as Python gives them.
 pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds)

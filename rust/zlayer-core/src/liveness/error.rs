@@ -13,7 +13,7 @@ pub enum LivenessError {
         /// Whom.
         node: NodeId,
     },
-    /// A newer session of this node is, or was, open.
+    /// A newer session of this node is open, or was, of another process.
     #[error("node {node} has opened a newer session ({} > {})", newest.0, session.0)]
     Superseded {
         /// Whose.

@@ -24,6 +24,13 @@ impl Liveness {
         }
         self.stats.shifts += 1;
         self.stats.shift_ms_total += gap_ms;
+        // To a worker whose connection broke meanwhile, this was a failover: its dials came to nothing, and it
+        // waits for longer than the grace before the next one.
+        if gap_ms > self.config.grace_ms() {
+            let window_ms = self.limits.reconnect_window_ms;
+            self.live.promote(now, window_ms, 0);
+            self.lost.promote(now, window_ms, 0);
+        }
     }
 
     /// At the first tick after records were loaded: nobody ends before the longest TTL that was handed out to

@@ -19,7 +19,8 @@ pub struct LivenessLimits {
     pub drain_hold_ms: u64,
     /// A due lease is looked at twice, at least this far apart; a beat in between saves it.
     pub confirm_ms: u64,
-    /// Loaded nodes have at least this long to come back before they are Suspect.
+    /// Loaded nodes have at least this long to come back before they are Suspect; and after a sleep of the server
+    /// that was longer than the grace, every lease lasts at least so long. Twice a worker's longest wait.
     pub reconnect_window_ms: u64,
     /// Rate of first dials that the reconnect spread aims at when every worker lost its connection. A TLS
     /// handshake costs a server about 1 ms of a core, so this is half a core.

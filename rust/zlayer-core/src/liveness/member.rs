@@ -108,6 +108,13 @@ impl Member {
             .then_some((to, reason))
     }
 
+    /// Whether an older session of this process may go on. Its newest one is gone: the worker gave that one up
+    /// before it heard of it, and still speaks by the older.
+    pub(super) fn may_return_to(&self, incarnation: u64) -> bool {
+        let same_process = self.incarnation == incarnation;
+        self.session_ended && same_process && self.presence != Presence::Left
+    }
+
     /// Loaded with a lease, and not seen since.
     pub(super) fn is_awaited(&self) -> bool {
         matches!(self.presence, Presence::Awaited | Presence::Missed)

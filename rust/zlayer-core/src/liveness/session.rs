@@ -6,7 +6,7 @@ use super::Liveness;
 use super::beat::{Ack, BeatMarks, SessionLease};
 use super::error::LivenessError;
 use super::event::{CloseReason, Effect, SessionId};
-use super::member::{Held, Presence};
+use super::member::{Held, Member, Presence};
 use super::planted::Bug;
 use crate::lease::{LeaseError, LeaseHandle};
 use crate::record::NodeId;
@@ -16,7 +16,7 @@ impl Liveness {
     /// Opens `session` of `node`, whose first report was received at `now`: lease, pace, and Ready.
     ///
     /// Also the answer to a beat that was [`crate::lease::LeaseError::Stale`]: the same session again recovers
-    /// a node whose lease has ended. A living older session loses its lease; if it is of another process it is
+    /// a node whose lease has ended, or whose newer session of the same process is gone. A living older session loses its lease; if it is of another process it is
     /// closed, too.
     ///
     /// # Errors
@@ -33,7 +33,7 @@ impl Liveness {
     ) -> Result<(SessionLease, Ack), LivenessError> {
         self.observe(now);
         let member = self.members.get(&node).ok_or(LivenessError::UnknownNode { node })?;
-        if session < member.session {
+        if session < member.session && !member.may_return_to(incarnation) {
             return Err(LivenessError::Superseded { node, session, newest: member.session });
         }
         let ended = member.session_ended || member.presence == Presence::Left;
@@ -47,7 +47,8 @@ impl Liveness {
             return Err(LeaseError::Full { capacity }.into());
         }
         let ttl_ms = self.config.ttl_ms(n_workers);
-        let handle = self.lease_for_session(now, node, self.beats.window_ms(ttl_ms))?;
+        let window_ms = self.beats.window_ms(ttl_ms).max(self.promised_ms(now, member));
+        let handle = self.lease_for_session(now, node, window_ms)?;
         self.note_replaced(node, session, incarnation, out);
         self.drop_lease(node, Some(handle));
 
@@ -66,6 +67,19 @@ impl Liveness {
         let ack = self.beats.first_beat(&marks, now);
         self.settle(now, node, out);
         Ok((SessionLease::new(node, session, handle, marks), ack))
+    }
+
+    /// What is left of the lease that an earlier session of the node was promised: should the answer to this one be
+    /// lost, the worker still goes by that. What was promised before a failover is not known; there a session counts
+    /// as a beat.
+    fn promised_ms(&self, now: MonoMs, member: &Member) -> u64 {
+        let deadline = match member.held {
+            Held::Nothing => None,
+            Held::Live(_) if member.is_awaited() => None,
+            Held::Live(handle) => self.live.deadline(handle),
+            Held::Lost(handle) => self.lost.deadline(handle),
+        };
+        deadline.map_or(0, |deadline| deadline.since(now))
     }
 
     /// The lease of a new session: a fresh one, so that the old session's handle is of no use.

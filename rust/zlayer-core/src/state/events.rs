@@ -28,7 +28,7 @@ pub(super) struct EventLog {
 impl EventLog {
     /// From a snapshot. `None` where the revisions have a hole or do not end at `last_revision`.
     pub(super) fn from_parts(events: Vec<EventRecord>, last_revision: u64) -> Option<Self> {
-        let first = (last_revision + 1).checked_sub(events.len() as u64)?;
+        let first = last_revision.checked_add(1)?.checked_sub(events.len() as u64)?;
         let dense = events.iter().zip(first..).all(|(event, revision)| event.revision == revision);
         (first > 0 && dense && events.len() <= EVENTS_KEPT)
             .then(|| Self { ring: events.into(), last_revision })

@@ -7,7 +7,7 @@ use super::{Applied, NODES_MAX, State, rules};
 use crate::command::{Outcome, Refusal};
 use crate::record::{
     CERTIFICATES_KEPT, CertificateRecord, EventKind, Labels, Liveness, NodeId, NodeRecord, Profile,
-    Reason, TokenRecord,
+    Reason,
 };
 
 /// The fields of [`crate::command::Command::Redeem`].
@@ -28,7 +28,7 @@ impl State {
             // The stamp decides, which is the same on every server and never goes back.
             !token.revoked && self.now < token.expires_ms
         });
-        let Some(token) = token.map(Arc::clone) else { return Err(Refusal::TokenInvalid) };
+        let Some(token) = token else { return Err(Refusal::TokenInvalid) };
         let key = rules::check_certificate(ask.certificate)?;
         rules::check_name(ask.name)?;
         rules::check_profile(ask.profile)?;
@@ -37,8 +37,8 @@ impl State {
             return self.redeem_again(node_id, key, ask.certificate);
         }
         if token.uses.len() as u64 >= u64::from(token.uses_max) {
-            let (jti, uses_max) = (token.jti.clone(), token.uses_max);
-            return Err(Refusal::TokenUsedUp { jti, uses_max });
+            let uses_max = token.uses_max;
+            return Err(Refusal::TokenUsedUp { jti: token.jti.clone(), uses_max });
         }
         if self.keys.owner(&key, self.now).is_some() {
             return Err(Refusal::KeyInUse);
@@ -47,10 +47,10 @@ impl State {
             return Err(Refusal::LimitReached { what: "nodes".into(), limit: NODES_MAX as u64 });
         }
         self.check_room_for_key()?;
-        Ok(self.enrol(&token, key, labels, ask))
+        Ok(self.enrol(key, labels, ask))
     }
 
-    fn enrol(&mut self, token: &TokenRecord, key: Key, labels: Labels, ask: &Ask<'_>) -> Outcome {
+    fn enrol(&mut self, key: Key, labels: Labels, ask: &Ask<'_>) -> Outcome {
         let id = self.next_node_id;
         self.next_node_id += 1;
         let name = if ask.name.is_empty() { format!("worker-{id}") } else { ask.name.to_owned() };
@@ -64,13 +64,14 @@ impl State {
             draining: false,
             labels: labels.clone(),
             profile: ask.profile.clone(),
-            token_jti: token.jti.clone(),
+            token_jti: ask.jti.to_owned(),
             certificates: vec![ask.certificate.clone()],
             epoch: 0,
             incarnation: 0,
             ttl_ms: 0,
         };
-        if let Some(token) = self.tokens.get_mut(&token.jti) {
+        if let Some(token) = self.tokens.get_mut(ask.jti) {
+            // In place unless a snapshot shares the record: a copy would cost as much as the token has uses.
             Arc::make_mut(token).uses.insert(ask.certificate.key_hash.clone(), id);
         }
         self.keys.hold(key, id);

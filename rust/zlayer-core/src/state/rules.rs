@@ -26,7 +26,8 @@ const ECHO_MAX: usize = 64;
 /// Prefix of the labels that only zlayer itself sets.
 const RESERVED_PREFIX: &str = "zlayer.io/";
 
-const WORD_RULE: &str = "1 to 63 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends";
+const WORD_RULE: &str =
+    "1 to 63 of a-z, 0-9, '-', '_', '.', with a letter or digit at both ends and no '..'";
 
 pub(super) fn invalid(field: impl Into<String>, why: impl Into<String>) -> Refusal {
     Refusal::Invalid { field: field.into(), why: why.into() }
@@ -49,6 +50,7 @@ fn is_word(text: &str) -> bool {
         && bytes.first().is_some_and(edge)
         && bytes.last().is_some_and(edge)
         && bytes.iter().all(inner)
+        && !text.contains("..")
 }
 
 fn is_hex(text: &str) -> bool {

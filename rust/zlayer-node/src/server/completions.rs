@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zlayer_core::command::Outcome;
 use zlayer_raft::ProposeError;
 
+use crate::wake::Wake;
+
 /// The answer to one [`crate::ServerNode::submit`].
 #[derive(Debug)]
 pub struct Completion {
@@ -19,6 +21,8 @@ pub struct Completion {
 #[derive(Debug)]
 pub(crate) struct Completions {
     commands_max: usize,
+    /// Wakes whoever collects them.
+    wake: Arc<Wake>,
     queue: Mutex<Queue>,
 }
 
@@ -37,8 +41,8 @@ pub(crate) struct InWork {
 }
 
 impl Completions {
-    pub(crate) fn new(commands_max: usize) -> Arc<Self> {
-        Arc::new(Self { commands_max, queue: Mutex::default() })
+    pub(crate) fn new(commands_max: usize, wake: Arc<Wake>) -> Arc<Self> {
+        Arc::new(Self { commands_max, wake, queue: Mutex::default() })
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -50,6 +54,8 @@ impl Completions {
         let mut queue = self.queue();
         if queue.in_work >= self.commands_max {
             queue.done.push_back(Completion { ticket, result: Err(ProposeError::Overloaded) });
+            drop(queue);
+            self.wake.wake();
             return None;
         }
         queue.in_work += 1;
@@ -74,10 +80,16 @@ impl InWork {
 
 impl Drop for InWork {
     fn drop(&mut self) {
-        let result = self.result.take().unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped")));
+        let result = self
+            .result
+            .take()
+            .unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped")));
         let mut queue = self.completions.queue();
         queue.in_work -= 1;
         queue.done.push_back(Completion { ticket: self.ticket, result });
+        drop(queue);
+        // Here, so that an answer is also told of when the threads that work on it are gone.
+        self.completions.wake.wake();
     }
 }
 
@@ -89,7 +101,8 @@ mod tests {
 
     #[test]
     fn every_command_is_answered_once_and_in_order_of_completion() {
-        let completions = Completions::new(2);
+        let wake = Arc::new(Wake::new().unwrap());
+        let completions = Completions::new(2, wake);
         let first = completions.begin(1).unwrap();
         let second = completions.begin(2).unwrap();
         assert!(completions.begin(3).is_none(), "two at once");

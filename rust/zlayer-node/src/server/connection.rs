@@ -10,6 +10,7 @@ use zlayer_core::record::NodeId;
 use zlayer_core::time::UnixMs;
 use zlayer_wire::v1::Resources;
 
+use crate::limits::SharedRate;
 use crate::peer::WorkerIdentity;
 use crate::refusal::Refusal;
 
@@ -76,6 +77,11 @@ impl Connection {
         Refusal::from_u8(self.refused.load(Ordering::Acquire)).or_else(|| self.ending())
     }
 
+    /// Whether its node is none of the cluster's, or no longer.
+    pub(crate) fn is_of_no_member(&self) -> bool {
+        matches!(self.refused(), Some(Refusal::Removed | Refusal::Unknown))
+    }
+
     /// Why it ends, if it does.
     pub(crate) fn ending(&self) -> Option<Refusal> {
         Refusal::from_u8(self.ending.load(Ordering::Acquire))
@@ -99,6 +105,11 @@ impl Connection {
     /// Its session, if it has one.
     pub(crate) fn session(&self) -> Option<SessionId> {
         Some(SessionId(self.session.load(Ordering::Acquire))).filter(|session| session.0 != 0)
+    }
+
+    /// The session says `leaving` now; what an earlier one said does not count.
+    pub(crate) fn begin_leaving(&self) {
+        self.left.store(false, Ordering::Release);
     }
 
     /// Notes that the node's leaving is durable.
@@ -126,6 +137,14 @@ impl Connection {
     pub(crate) fn is_held_open(&self) -> bool {
         self.held_open.load(Ordering::Relaxed) > 0
     }
+}
+
+/// What a node's sessions share, also one after the other: a new connection starts nothing afresh.
+#[derive(Debug, Default)]
+pub(crate) struct NodeLedger {
+    pub(crate) resources: LastResources,
+    /// Of all its reports.
+    pub(crate) reports: SharedRate,
 }
 
 /// The resources that a node reported last. Written by a beat's thread, read by the API, no lock in between:

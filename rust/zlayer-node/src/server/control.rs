@@ -54,7 +54,7 @@ impl Control {
                 sleep(FAREWELL_STEP).await;
             }
         });
-        shards.end();
+        drop(shards);
         shared.log.shutdown();
         shared.wake.wake();
     }

@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::meter::Metered;
 use super::nudge::Nudge;
 use super::service::ConnectionService;
 use super::shared::Shared;
+use super::tls_socket::TlsSocket;
 use crate::clock::Clock;
 use crate::limits::Permit;
 use crate::refusal::Refusal;
@@ -30,7 +29,7 @@ const LINGER: Duration = Duration::from_millis(250);
 /// Rounds in one visit before the task lets others run. Chosen: a beat takes two.
 const ROUNDS_MAX: usize = 16;
 
-type Socket = Metered<TlsStream<TcpStream>>;
+type Socket = Metered<TlsSocket>;
 type Http = http2::Connection<TokioIo<Socket>, ConnectionService, Streams>;
 type StreamFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -34,8 +34,12 @@ impl Engine {
     }
 
     fn liveness(&self) -> MutexGuard<'_, Liveness> {
-        // A panic inside core is caught by the engine's task, which stops the server.
         self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether core panicked, on any thread. Nothing that it decides is to be trusted then.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.liveness.is_poisoned()
     }
 
     /// Tells what happened, now.
@@ -81,6 +85,18 @@ impl Engine {
     /// [`LeaseError::Stale`]: call [`Engine::open`] again.
     pub(crate) fn beat(&self, lease: &SessionLease) -> Result<Ack, LeaseError> {
         self.beats.beat(lease, self.clock.now())
+    }
+
+    /// Panics on another thread with the engine in its hands.
+    #[cfg(test)]
+    pub(crate) fn break_it(&self) {
+        std::thread::scope(|scope| {
+            let broken = scope.spawn(|| {
+                let _held = self.liveness();
+                panic!("on purpose");
+            });
+            assert!(broken.join().is_err());
+        });
     }
 
     fn pass_on(&self, effects: Vec<Effect>) {

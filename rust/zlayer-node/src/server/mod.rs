@@ -21,7 +21,10 @@ mod serve;
 mod service;
 mod shards;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod ticker;
+mod tls_socket;
 mod views;
 mod watch;
 
@@ -66,6 +69,8 @@ pub struct ServerNode {
     local_addr: SocketAddr,
     control: Handle,
     running: Mutex<Option<Running>>,
+    /// The process that the threads live in.
+    process: u32,
 }
 
 /// What has to be ended.
@@ -101,8 +106,9 @@ impl ServerNode {
         .map_err(|error| NodeError::Log(error.to_string()))?;
         let clock = Clock::new();
         let (engine, effects) = Engine::new(clock, options.ttl);
-        let shared =
-            Arc::new(Shared::new(options, clock, tls, engine, Arc::new(log), Wake::new()?));
+        let wake = Arc::new(Wake::new()?);
+        let completions = Completions::new(options.limits.commands_max, Arc::clone(&wake));
+        let shared = Arc::new(Shared::new(options, clock, tls, engine, Arc::new(log), wake));
         let start = |error| NodeError::io("start threads", error);
         let shards = Shards::start(options.limits.threads).map_err(start)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(start)?;
@@ -121,9 +127,8 @@ impl ServerNode {
                 control_loop.run(&runtime);
             })
             .map_err(start)?;
-        let completions = Completions::new(options.limits.commands_max);
         let running = Mutex::new(Some(Running { thread, ended }));
-        Ok(Self { shared, completions, local_addr, control, running })
+        Ok(Self { shared, completions, local_addr, control, running, process: std::process::id() })
     }
 
     /// Where the worker port listens.
@@ -138,10 +143,7 @@ impl ServerNode {
             let shared = Arc::clone(&self.shared);
             self.control.spawn(async move {
                 in_work.answer(shared.log.propose(command).await);
-                shared.wake.wake();
             });
-        } else {
-            self.shared.wake.wake();
         }
     }
 
@@ -239,6 +241,9 @@ impl ServerNode {
 
 impl Drop for ServerNode {
     fn drop(&mut self) {
-        self.shutdown(DROP_TIMEOUT);
+        // A fork copies the handle but not the threads: to wait for them there would be in vain.
+        if std::process::id() == self.process {
+            self.shutdown(DROP_TIMEOUT);
+        }
     }
 }

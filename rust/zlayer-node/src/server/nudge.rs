@@ -24,7 +24,8 @@ impl Nudge {
     /// Starts a round: from now on a wake-up from inside is remembered only.
     pub(crate) fn begin(&self, task: &Waker) {
         self.task.register(task);
-        self.state.store(POLLING, Ordering::Release);
+        // Swapped, not stored: whatever was done before a wake-up that is taken back here is seen from here on.
+        self.state.swap(POLLING, Ordering::AcqRel);
     }
 
     /// Ends a round. True: nothing was woken meanwhile, the task may sleep. False: another round has begun.
@@ -32,7 +33,7 @@ impl Nudge {
         let rests =
             self.state.compare_exchange(POLLING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if !rests {
-            self.state.store(POLLING, Ordering::Release);
+            self.state.swap(POLLING, Ordering::AcqRel);
         }
         rests
     }

@@ -9,7 +9,7 @@ use zlayer_core::liveness::SessionId;
 use zlayer_core::record::NodeId;
 use zlayer_wire::v1::Resources;
 
-use super::connection::{Connection, LastResources};
+use super::connection::{Connection, NodeLedger};
 use crate::refusal::Refusal;
 
 /// The connections of this server.
@@ -21,7 +21,7 @@ pub(crate) struct Registry {
 
 #[derive(Debug, Default)]
 struct Entry {
-    resources: Arc<LastResources>,
+    ledger: Arc<NodeLedger>,
     /// Open ones, oldest first.
     connections: Vec<Arc<Connection>>,
 }
@@ -51,7 +51,7 @@ impl Registry {
         &self,
         connection: &Arc<Connection>,
         per_node_max: usize,
-    ) -> Arc<LastResources> {
+    ) -> Arc<NodeLedger> {
         let mut nodes = self.nodes();
         let entry = nodes.entry(connection.node_id).or_default();
         entry.connections.reserve_exact(1);
@@ -60,15 +60,18 @@ impl Registry {
         for old in &entry.connections[..surplus] {
             old.end(Refusal::Superseded);
         }
-        Arc::clone(&entry.resources)
+        Arc::clone(&entry.ledger)
     }
 
-    /// Forgets a connection. What its node reported last stays until [`Registry::forget_node`].
+    /// Forgets a connection. What its node's sessions share stays until [`Registry::forget_node`], or goes as well
+    /// where the node was no member: there is no end to such ids.
     pub(crate) fn remove(&self, connection: &Connection) {
         let mut nodes = self.nodes();
-        if let Some(entry) = nodes.get_mut(&connection.node_id) {
-            entry.connections.retain(|other| other.id != connection.id);
-            entry.connections.shrink_to_fit();
+        let Some(entry) = nodes.get_mut(&connection.node_id) else { return };
+        entry.connections.retain(|other| other.id != connection.id);
+        entry.connections.shrink_to_fit();
+        if entry.connections.is_empty() && connection.is_of_no_member() {
+            nodes.remove(&connection.node_id);
         }
     }
 
@@ -108,7 +111,7 @@ impl Registry {
         let newest = entry.connections.iter().rev().find(|c| c.session().is_some());
         Presence {
             address: newest.map(|connection| connection.address),
-            resources: entry.resources.read(),
+            resources: entry.ledger.resources.read(),
         }
     }
 }
@@ -147,6 +150,25 @@ mod tests {
         registry.forget_node(1000, Refusal::Removed);
         assert_eq!(mine.ending(), Some(Refusal::Removed));
         assert_eq!(theirs.ending(), None);
+    }
+
+    #[test]
+    fn of_a_node_that_is_no_member_nothing_is_kept() {
+        let registry = Registry::default();
+        let (first, second) = (connection(&registry, 1000), connection(&registry, 1000));
+        let member = connection(&registry, 1001);
+        let ledger = registry.insert(&member, 4);
+        registry.remove(&member);
+        for connection in [&first, &second] {
+            registry.insert(connection, 4);
+            connection.refuse_all(Refusal::Removed);
+        }
+        registry.remove(&first);
+        assert_eq!(registry.nodes().len(), 2, "one of its connections is open");
+        registry.remove(&second);
+        assert_eq!(registry.nodes().len(), 1);
+        let again = registry.insert(&connection(&registry, 1001), 4);
+        assert!(Arc::ptr_eq(&ledger, &again), "a member starts nothing afresh");
     }
 
     #[test]

@@ -10,13 +10,12 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use tonic::{Code, Status, Streaming};
-use zlayer_core::liveness::{Ack, Event, LivenessError, SessionId, SessionLease};
+use zlayer_core::liveness::{Ack, Event, SessionId, SessionLease};
 use zlayer_wire::v1::{StatusAck, StatusReport};
 
 use super::service::Caller;
 use super::shared::Shared;
 use crate::clock::Clock;
-use crate::limits::Bucket;
 use crate::refusal::Refusal;
 
 /// Seconds' worth of reports that may come at once. Chosen: an unanswered beat is repeated at once.
@@ -28,7 +27,6 @@ pub(crate) struct ReportStream {
     caller: Caller,
     session: SessionId,
     inbound: Streaming<StatusReport>,
-    bucket: Bucket,
     phase: Phase,
 }
 
@@ -50,9 +48,7 @@ impl ReportStream {
         session: SessionId,
         inbound: Streaming<StatusReport>,
     ) -> Self {
-        let burst = shared.limits.beats_per_second_per_worker.saturating_mul(BURST_SECONDS);
-        let bucket = Bucket::full(shared.clock.now(), burst);
-        Self { shared, caller, session, inbound, bucket, phase: Phase::Fresh }
+        Self { shared, caller, session, inbound, phase: Phase::Fresh }
     }
 
     /// Answers one report, or `None` when the answer has to wait.
@@ -66,7 +62,7 @@ impl ReportStream {
         }
         let rate = self.shared.limits.beats_per_second_per_worker;
         let burst = rate.saturating_mul(BURST_SECONDS);
-        if !self.bucket.take(self.shared.clock.now(), rate, burst) {
+        if !self.caller.ledger.reports.take(self.shared.clock.now(), rate, burst) {
             return Err(Refusal::TooFast);
         }
         let ack = match &self.phase {
@@ -81,7 +77,7 @@ impl ReportStream {
         };
         self.shared.metrics.beats.add(1);
         if let Some(resources) = &report.resources {
-            self.caller.resources.note(resources);
+            self.caller.ledger.resources.note(resources);
         }
         let ack = self.message(report.seq, ack);
         if report.leaving {
@@ -106,17 +102,7 @@ impl ReportStream {
     /// Gets a lease for this session: its first, or the next one after an expiry.
     fn reopen(&mut self, incarnation: u64) -> Result<Ack, Refusal> {
         let node_id = self.caller.connection.node_id;
-        let (lease, ack) = self.shared.engine.open(node_id, self.session, incarnation).map_err(
-            |error| match error {
-                LivenessError::UnknownNode { .. } => {
-                    self.shared.member(node_id).err().unwrap_or(Refusal::Unknown)
-                }
-                LivenessError::Superseded { .. } | LivenessError::SessionEnded { .. } => {
-                    Refusal::Superseded
-                }
-                LivenessError::Lease(_) => Refusal::Full,
-            },
-        )?;
+        let (lease, ack) = self.shared.open_session(node_id, self.session, incarnation)?;
         self.phase = Phase::Open { lease, incarnation };
         Ok(ack)
     }
@@ -126,6 +112,7 @@ impl ReportStream {
             self.caller.connection.let_go();
         }
         self.phase = Phase::Leaving { ack };
+        self.caller.connection.begin_leaving();
         let node = self.caller.connection.node_id;
         self.shared.engine.tell(Event::Leaving { node, session: self.session });
     }

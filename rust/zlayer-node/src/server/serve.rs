@@ -6,10 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustls::server::Accepted;
 use tokio::time::timeout;
-use tokio_rustls::StartHandshake;
-use tokio_rustls::server::TlsStream;
 use zlayer_wire::v1::control_plane_server::ControlPlaneServer;
 
 use super::connection::Connection;
@@ -17,24 +14,19 @@ use super::drive::Driver;
 use super::meter::Metered;
 use super::service::{Caller, ConnectionService, WorkerService};
 use super::shared::Shared;
+use super::tls_socket::TlsSocket;
 use crate::accept;
 use crate::limits::Permit;
 use crate::peer::{self, WorkerIdentity};
 use crate::sni::{self, Route};
 use crate::splice::{SpliceEnd, SpliceLimits, splice};
 
-/// Bytes of plaintext and ciphertext that rustls may hold back for a peer that does not read. Chosen: twice the
-/// most that HTTP/2 is allowed to queue.
-const TLS_BUFFER_BYTES: usize = 32 * 1024;
-
 /// Seconds' worth of bytes that may come at once: four of the largest messages at the default rate.
 const BURST_SECONDS: u32 = 16;
 
-type WorkerSocket = TlsStream<tokio::net::TcpStream>;
-
 /// What a new connection turned out to be.
 enum Met {
-    Worker(Box<WorkerSocket>, WorkerIdentity),
+    Worker(Box<TlsSocket>, WorkerIdentity),
     Join(tokio::net::TcpStream, Vec<u8>),
 }
 
@@ -76,14 +68,13 @@ async fn meet(shared: &Shared, socket: TcpStream) -> Result<Met, &'static str> {
         .map_err(|error| error.kind())?;
     match route {
         Route::Join(first) => Ok(Met::Join(socket, first)),
-        Route::Server(accepted) => {
-            let socket = shake_hands(shared, *accepted, socket).await?;
-            let session = socket.get_ref().1;
-            let identity = peer::worker_identity(session.peer_certificates(), &shared.cluster_id)
+        Route::Server(first) => {
+            let socket = shake_hands(shared, socket, first).await?;
+            let identity = peer::worker_identity(socket.peer_certificates(), &shared.cluster_id)
                 .map_err(|error| {
-                tracing::debug!(%error, "client certificate");
-                "identity"
-            })?;
+                    tracing::debug!(%error, "client certificate");
+                    "identity"
+                })?;
             Ok(Met::Worker(Box::new(socket), identity))
         }
     }
@@ -91,19 +82,15 @@ async fn meet(shared: &Shared, socket: TcpStream) -> Result<Met, &'static str> {
 
 async fn shake_hands(
     shared: &Shared,
-    accepted: Accepted,
     socket: tokio::net::TcpStream,
-) -> Result<WorkerSocket, &'static str> {
-    let socket = StartHandshake::from_parts(accepted, socket)
-        .into_stream_with(shared.tls.load_full(), |session| {
-            session.set_buffer_limit(Some(TLS_BUFFER_BYTES));
-        })
-        .await
-        .map_err(|error| {
-            tracing::debug!(%error, "TLS handshake");
-            "tls"
-        })?;
-    match socket.get_ref().1.alpn_protocol() {
+    first: Vec<u8>,
+) -> Result<TlsSocket, &'static str> {
+    let config = shared.tls.load_full();
+    let socket = TlsSocket::accept(socket, config, first).await.map_err(|error| {
+        tracing::debug!(%error, "TLS handshake");
+        "tls"
+    })?;
+    match socket.alpn_protocol() {
         Some(b"h2") => Ok(socket),
         _ => Err("alpn"),
     }
@@ -114,7 +101,7 @@ async fn shake_hands(
 fn admit(
     shared: &Arc<Shared>,
     service: ControlPlaneServer<WorkerService>,
-    socket: Box<WorkerSocket>,
+    socket: Box<TlsSocket>,
     identity: WorkerIdentity,
     address: SocketAddr,
 ) -> Option<Pin<Box<Driver>>> {
@@ -123,7 +110,7 @@ fn admit(
         return None;
     };
     let connection = Arc::new(Connection::new(shared.registry.next_id(), identity, address));
-    let resources = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
+    let ledger = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
     // Looked up after the registry knows the connection: a removal is either seen here or ends it from there.
     match shared.member(identity.node_id) {
         Ok(draining) => connection.draining.store(draining, Ordering::Relaxed),
@@ -133,7 +120,7 @@ fn admit(
     let rate = shared.limits.bytes_per_second_per_worker;
     let burst = rate.saturating_mul(BURST_SECONDS);
     let socket = Metered::new(*socket, shared.clock, rate, burst);
-    let caller = Caller { connection: Arc::clone(&connection), resources };
+    let caller = Caller { connection: Arc::clone(&connection), ledger };
     let service = ConnectionService::new(service, caller);
     Some(Box::pin(Driver::new(Arc::clone(shared), connection, socket, service, permit)))
 }

@@ -4,15 +4,17 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use futures_util::FutureExt;
+use futures_util::future::Map;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tonic::codegen::Service as _;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use zlayer_core::liveness::SessionId;
 use zlayer_wire::v1::control_plane_server::{ControlPlane, ControlPlaneServer};
 use zlayer_wire::v1::{StatusReport, WatchAssignmentsRequest};
 
-use super::connection::{Connection, LastResources};
+use super::connection::{Connection, NodeLedger};
 use super::report::ReportStream;
 use super::shared::Shared;
 use super::watch::AssignmentStream;
@@ -35,7 +37,7 @@ pub(crate) fn control_plane(shared: &Arc<Shared>) -> ControlPlaneServer<WorkerSe
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) connection: Arc<Connection>,
-    pub(crate) resources: Arc<LastResources>,
+    pub(crate) ledger: Arc<NodeLedger>,
 }
 
 impl WorkerService {
@@ -97,16 +99,36 @@ impl ConnectionService {
     }
 }
 
+type Answer = Result<Response<tonic::body::Body>, Infallible>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Gives the statuses that tonic makes of a request that can't be read the codes that the contract names.
+fn named(answer: Answer) -> Answer {
+    answer.map(|mut response| {
+        let code = response.headers_mut().get_mut(Status::GRPC_STATUS);
+        if let Some(code) = code
+            && let Some(named) = match Code::from_bytes(code.as_bytes()) {
+                // Larger than the limit.
+                Code::OutOfRange => Some("8"),
+                // Not decodable: nothing of ours answers with this code.
+                Code::Internal => Some("3"),
+                _ => None,
+            }
+        {
+            *code = HeaderValue::from_static(named);
+        }
+        response
+    })
+}
 
 impl hyper::service::Service<Request<Incoming>> for ConnectionService {
     type Response = Response<tonic::body::Body>;
     type Error = Infallible;
-    type Future = BoxFuture<Result<Self::Response, Infallible>>;
+    type Future = Map<BoxFuture<Answer>, fn(Answer) -> Answer>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.caller.clone());
         // The generated service is always ready.
-        self.inner.clone().call(request)
+        self.inner.clone().call(request).map(named)
     }
 }

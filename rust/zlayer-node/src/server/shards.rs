@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-/// The threads.
+/// The threads. Dropping them ends every one; whatever still runs on them is dropped.
 pub(crate) struct Shards {
     shards: Vec<Shard>,
     end: CancellationToken,
@@ -39,19 +39,18 @@ impl Shards {
     /// # Errors
     /// What the operating system says.
     pub(crate) fn start(count: usize) -> io::Result<Self> {
-        let end = CancellationToken::new();
-        let shards = (0..count)
-            .map(|index| {
-                let runtime = Builder::new_current_thread().enable_all().build()?;
-                let handle = runtime.handle().clone();
-                let until = end.clone();
-                let thread = std::thread::Builder::new()
-                    .name(format!("zlayer-io-{index}"))
-                    .spawn(move || runtime.block_on(until.cancelled()))?;
-                Ok(Shard { handle, load: Arc::default(), thread })
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { shards, end })
+        // Made first: when a later thread can't be started, dropping it ends the earlier ones.
+        let mut started = Self { shards: Vec::with_capacity(count), end: CancellationToken::new() };
+        for index in 0..count {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let handle = runtime.handle().clone();
+            let until = started.end.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("zlayer-io-{index}"))
+                .spawn(move || runtime.block_on(until.cancelled()))?;
+            started.shards.push(Shard { handle, load: Arc::default(), thread });
+        }
+        Ok(started)
     }
 
     /// Runs a socket's future on the thread that has the fewest.
@@ -65,11 +64,12 @@ impl Shards {
             serve.await;
         });
     }
+}
 
-    /// Ends every thread; whatever still runs on them is dropped.
-    pub(crate) fn end(self) {
+impl Drop for Shards {
+    fn drop(&mut self) {
         self.end.cancel();
-        for shard in self.shards {
+        for shard in self.shards.drain(..) {
             // A panic there has been reported by the runtime.
             let _ = shard.thread.join();
         }

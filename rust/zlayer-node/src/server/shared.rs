@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use zlayer_core::liveness::{Event, SessionId};
+use zlayer_core::liveness::{Ack, Event, LivenessError, SessionId, SessionLease};
 use zlayer_core::record::NodeId;
 use zlayer_core::time::MonoMs;
 use zlayer_raft::{ControlLog, StateView};
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     /// Cap on heartbeats, for the status page.
     pub(crate) max_heartbeats_per_second: u32,
     /// Wakes the embedding event loop.
-    pub(crate) wake: Wake,
+    pub(crate) wake: Arc<Wake>,
     /// Sessions that this server asked to connect anew: when they count as lost.
     pub(crate) handovers: Mutex<VecDeque<(MonoMs, NodeId, SessionId)>>,
     /// Beats of the last full second.
@@ -69,7 +69,7 @@ impl Shared {
         tls: Arc<ServerConfig>,
         engine: Engine,
         log: Arc<dyn ControlLog>,
-        wake: Wake,
+        wake: Arc<Wake>,
     ) -> Self {
         let limits = options.limits.clone();
         Self {
@@ -126,6 +126,44 @@ impl Shared {
             None if state.is_removed(node_id) => Err(Refusal::Removed),
             None => Err(Refusal::Unknown),
         })
+    }
+
+    /// Opens a session, or opens it anew after its lease has ended.
+    ///
+    /// # Errors
+    /// Why the session must not be served.
+    pub(crate) fn open_session(
+        &self,
+        node_id: NodeId,
+        session: SessionId,
+        incarnation: u64,
+    ) -> Result<(SessionLease, Ack), Refusal> {
+        let opened = match self.engine.open(node_id, session, incarnation) {
+            // It enrolled a moment ago, and the ticker has not come to it.
+            Err(LivenessError::UnknownNode { .. }) => {
+                self.member(node_id)?;
+                self.introduce(node_id);
+                self.engine.open(node_id, session, incarnation)
+            }
+            opened => opened,
+        };
+        opened.map_err(|error| match error {
+            LivenessError::UnknownNode { .. } => Refusal::Removed,
+            LivenessError::Superseded { .. } | LivenessError::SessionEnded { .. } => {
+                Refusal::Superseded
+            }
+            LivenessError::Lease(_) => Refusal::Full,
+        })
+    }
+
+    /// Tells the engine of a node that the control state knows. Again changes nothing.
+    pub(crate) fn introduce(&self, node: NodeId) {
+        let record = self
+            .state
+            .with_state(|state| state.node(node).map(|record| (record.liveness, record.epoch)));
+        if let Some((liveness, epoch)) = record {
+            self.engine.tell(Event::Enrolled { node, liveness, epoch });
+        }
     }
 
     /// Tells the engine that a session is gone: at once, or after the time that a worker needs to come back when

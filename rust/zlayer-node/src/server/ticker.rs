@@ -114,6 +114,9 @@ impl Ticker {
                 self.shared.fail(error);
             }
         }
+        if self.shared.engine.is_broken() {
+            self.shared.fail("the liveness engine panicked".into());
+        }
     }
 
     /// Reads the events that the control state has got since, and tells the engine what it must know.
@@ -123,6 +126,10 @@ impl Ticker {
             let page =
                 self.shared.state.with_state(|state| state.events_after(self.seen, EVENTS_MAX));
             let full = page.events.len() == EVENTS_MAX;
+            if self.seen + 1 < page.first_kept {
+                tracing::warn!(after = self.seen, "events were dropped before they were followed");
+                self.look_at_all();
+            }
             for event in &page.events {
                 self.seen = event.revision;
                 self.note_event(event);
@@ -138,17 +145,10 @@ impl Ticker {
     fn note_event(&mut self, event: &EventRecord) {
         let node = event.node_id;
         match event.kind {
-            EventKind::Enrolled => self.enrolled(node),
-            EventKind::Removed => {
-                self.shared.registry.forget_node(node, Refusal::Removed);
-                self.shared.engine.tell(Event::Removed { node });
-            }
-            EventKind::DrainStarted | EventKind::DrainStopped => {
-                let draining = event.kind == EventKind::DrainStarted;
-                self.shared
-                    .registry
-                    .each_of(node, |c| c.draining.store(draining, Ordering::Relaxed));
-            }
+            EventKind::Enrolled => self.shared.introduce(node),
+            EventKind::Removed => self.removed(node),
+            EventKind::DrainStarted => self.draining(node, true),
+            EventKind::DrainStopped => self.draining(node, false),
             // The engine proposed these itself, or they concern no node.
             EventKind::Joined
             | EventKind::Suspect
@@ -161,13 +161,29 @@ impl Ticker {
         }
     }
 
-    fn enrolled(&self, node: NodeId) {
-        let record = self
-            .shared
-            .state
-            .with_state(|state| state.node(node).map(|record| (record.liveness, record.epoch)));
-        if let Some((liveness, epoch)) = record {
-            self.shared.engine.tell(Event::Enrolled { node, liveness, epoch });
+    fn removed(&self, node: NodeId) {
+        self.shared.registry.forget_node(node, Refusal::Removed);
+        self.shared.engine.tell(Event::Removed { node });
+    }
+
+    fn draining(&self, node: NodeId, draining: bool) {
+        self.shared.registry.each_of(node, |c| c.draining.store(draining, Ordering::Relaxed));
+    }
+
+    /// Looks at every node, because some of the events that tell of them are kept no more.
+    fn look_at_all(&self) {
+        let nodes = self.shared.state.with_state(|state| {
+            let draining = |id| (id, state.node(id).map(|record| record.draining));
+            state.allotted().map(draining).collect::<Vec<_>>()
+        });
+        for (node, draining) in nodes {
+            match draining {
+                Some(draining) => {
+                    self.shared.introduce(node);
+                    self.draining(node, draining);
+                }
+                None => self.removed(node),
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! hyper would spawn four tasks for a connection with one stream. Kept together here they are one future: whoever
 //! polls it carries the connection, and dropping it closes the socket at once.
 
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -19,6 +20,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::failure::{Failure, describe};
+use super::inherited::Listed;
 use super::telling::{Reason, Telling};
 
 /// Time in which a connection that is closed may still say goodbye. Chosen.
@@ -56,7 +58,8 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Parts {
 pub(crate) async fn start(socket: TlsStream<TcpStream>) -> Result<(Requests, Carrier), Failure> {
     let reason = Reason::default();
     let new_parts = Parts::default();
-    let socket = TokioIo::new(Telling::new(socket, reason.clone()));
+    let listed = Listed::new(socket.as_raw_fd());
+    let socket = TokioIo::new(Telling::new(socket, listed, reason.clone()));
     let (requests, http) = builder(new_parts.clone())
         .handshake(socket)
         .await

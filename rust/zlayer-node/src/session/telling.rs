@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::failure::describe;
+use super::inherited::Listed;
 
 /// Why a socket failed: the first error counts, an end without an error is none.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,8 @@ impl Reason {
 
 /// Keeps the reason of the first failure.
 pub(crate) struct Telling<S> {
+    /// Dropped before the socket is.
+    _listed: Listed,
     socket: S,
     reason: Reason,
     /// A write has failed with this, and what the server had to say is not read to its end.
@@ -44,8 +47,8 @@ pub(crate) struct Telling<S> {
 }
 
 impl<S: AsyncRead + Unpin> Telling<S> {
-    pub(crate) fn new(socket: S, reason: Reason) -> Self {
-        Self { socket, reason, failed: None }
+    pub(crate) fn new(socket: S, listed: Listed, reason: Reason) -> Self {
+        Self { _listed: listed, socket, reason, failed: None }
     }
 
     fn tell<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -168,7 +171,9 @@ mod tests {
     /// The reason after a failed write with this waiting to be read, the last first; `None` while it waits.
     fn told(waiting: Vec<io::Result<Vec<u8>>>) -> Option<String> {
         let reason = Reason::default();
-        let mut socket = Telling::new(Broken(waiting), reason.clone());
+        // No descriptor, so nothing is listed.
+        let listed = Listed::new(-1);
+        let mut socket = Telling::new(Broken(waiting), listed, reason.clone());
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         match Pin::new(&mut socket).poll_write(cx, b"x") {
             Poll::Ready(Err(error)) => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),

@@ -1,4 +1,6 @@
-//! A CA and the certificates that a test needs, right and wrong.
+//! A CA and the certificates that a test needs, right and wrong. Shared by the test programs of this crate.
+
+#![allow(dead_code, reason = "no program needs all of it")]
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
@@ -28,6 +30,31 @@ pub(crate) struct Profile {
     pub(crate) until: i32,
 }
 
+impl Profile {
+    pub(crate) fn params(self) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "leaf");
+        params.subject_alt_names = self.names;
+        params.extended_key_usages = self.usages;
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(self.until, 1, 1);
+        params
+    }
+
+    pub(crate) fn worker(node_id: u64) -> Self {
+        Self {
+            names: vec![uri(&format!("spiffe://{CLUSTER}/worker/{node_id}"))],
+            usages: vec![Usage::ClientAuth],
+            until: 2099,
+        }
+    }
+}
+
+pub(crate) fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
 impl Ca {
     pub(crate) fn new() -> Self {
         Self::named("test CA")
@@ -45,13 +72,11 @@ impl Ca {
     }
 
     pub(crate) fn leaf(&self, profile: Profile) -> Leaf {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "leaf");
-        params.subject_alt_names = profile.names;
-        params.extended_key_usages = profile.usages;
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(profile.until, 1, 1);
+        self.sign(&profile.params())
+    }
+
+    /// Signs whatever it is given, with a key of its own.
+    pub(crate) fn sign(&self, params: &CertificateParams) -> Leaf {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         Leaf { cert: cert.pem(), key: key.serialize_pem() }
@@ -67,12 +92,10 @@ impl Ca {
     }
 
     pub(crate) fn worker(&self, node_id: u64) -> Leaf {
-        self.worker_until(node_id, 2099)
+        self.leaf(Profile::worker(node_id))
     }
 
     pub(crate) fn worker_until(&self, node_id: u64, until: i32) -> Leaf {
-        let uri = format!("spiffe://{CLUSTER}/worker/{node_id}");
-        let names = vec![SanType::URI(uri.try_into().unwrap())];
-        self.leaf(Profile { names, usages: vec![Usage::ClientAuth], until })
+        self.leaf(Profile { until, ..Profile::worker(node_id) })
     }
 }

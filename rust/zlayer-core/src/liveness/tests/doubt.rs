@@ -55,17 +55,50 @@ fn a_gap_is_noticed_by_whatever_comes_first() {
         let (mut server, _leases) = Server::with_workers(2);
         server.pass(1_000);
         let before = server.engine.view(1_000).unwrap().deadline.unwrap();
-        server.sleep(40_000);
+        server.sleep(9_000);
         server.handle(event);
         server.handle(Event::Tick);
-        assert_eq!(server.engine.view(1_000).unwrap().deadline, Some(before.plus(40_000)));
+        assert_eq!(server.engine.view(1_000).unwrap().deadline, Some(before.plus(9_000)));
     }
     let (mut server, _leases) = Server::with_workers(2);
     server.pass(1_000);
     let before = server.engine.view(1_000).unwrap().deadline.unwrap();
-    server.sleep(40_000);
+    server.sleep(9_000);
     server.open(1_001);
-    assert_eq!(server.engine.view(1_000).unwrap().deadline, Some(before.plus(40_000)));
+    assert_eq!(server.engine.view(1_000).unwrap().deadline, Some(before.plus(9_000)));
+}
+
+#[test]
+fn after_a_sleep_longer_than_the_grace_a_broken_connection_has_time_to_come_back() {
+    let (mut server, leases) = Server::with_workers(2);
+    server.pass_beating(1_000, &leases);
+    // Both are due to beat when the server falls asleep, and one connection breaks in that time.
+    server.pass(9_000);
+    server.sleep(10_001);
+    server.handle(Event::Tick);
+    let awake = server.now;
+    server.disconnect(&leases[1]);
+    for node in [1_000, 1_001] {
+        let deadline = server.engine.view(node).unwrap().deadline;
+        assert_eq!(deadline, Some(awake.plus(30_000)), "node {node}");
+    }
+    // A worker's longest wait after failed dials is 15 s, and a dial may take 5 s.
+    server.pass(20_000);
+    server.open(1_001);
+    assert_eq!(server.when(1_001, State::Unreachable), None);
+    // Whoever stays away is not waited for longer.
+    server.pass(11_000);
+    let at = server.when(1_000, State::Unreachable).unwrap().0;
+    assert!((awake.0 + 30_000..=awake.0 + 31_000).contains(&at), "{}", at - awake.0);
+}
+
+#[test]
+fn a_sleep_within_the_grace_adds_itself_and_no_more() {
+    let (mut server, _leases) = Server::with_workers(1);
+    let deadline = server.engine.view(1_000).unwrap().deadline.unwrap();
+    server.sleep(10_000);
+    server.handle(Event::Tick);
+    assert_eq!(server.engine.view(1_000).unwrap().deadline, Some(deadline.plus(10_000)));
 }
 
 #[test]

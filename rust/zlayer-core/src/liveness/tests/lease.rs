@@ -74,6 +74,39 @@ fn a_promise_is_never_shortened_when_the_ttl_falls() {
 }
 
 #[test]
+fn a_new_session_does_not_shorten_what_an_older_one_was_promised() {
+    for loses_connection in [false, true] {
+        let mut server = Server::with(
+            AdaptiveTtlConfig { max_heartbeats_per_second: 1, ..AdaptiveTtlConfig::default() },
+            LivenessLimits::default(),
+        );
+        let leases: Vec<_> = (1_000..1_040)
+            .map(|node| {
+                server.enrol(node);
+                server.open(node).0
+            })
+            .collect();
+        let until = server.now.plus(server.beat(&leases[0]).ttl_ms + 10_000);
+        for lease in &leases[1..] {
+            server.handle(Event::Leaving { node: lease.node(), session: lease.session() });
+        }
+        server.pass(1_000);
+        if loses_connection {
+            server.disconnect(&leases[0]);
+        }
+        // The worker never hears of the TTL that this session brings, and goes by the one that it knows.
+        let (lease, ack) = server.open(1_000);
+        assert_eq!(ack.ttl_ms, 10_000);
+        assert_eq!(server.engine.view(1_000).unwrap().deadline, Some(until));
+        // Once that has passed, nothing of it is left.
+        server.pass(35_000);
+        server.beat(&lease);
+        let deadline = server.engine.view(1_000).unwrap().deadline;
+        assert_eq!(deadline, Some(server.now.plus(20_000)));
+    }
+}
+
+#[test]
 fn the_ttl_follows_the_nodes_that_hold_a_lease() {
     let mut server = Server::new();
     let mut leases = Vec::new();

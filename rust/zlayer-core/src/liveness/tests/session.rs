@@ -53,6 +53,41 @@ fn an_old_session_renews_nothing_and_cannot_reopen() {
 }
 
 #[test]
+fn an_older_session_of_the_same_process_goes_on_once_the_newer_one_is_gone() {
+    // The worker gave its second hello up while the server was slow to read it, and stays with the first.
+    let (mut server, leases) = Server::with_workers(1);
+    let (newer, _) = server.open(1_000);
+    server.disconnect(&newer);
+    assert!(server.when(1_000, State::Suspect).is_some());
+    let session = leases[0].session();
+    assert!(server.beats.beat(&leases[0], server.now).is_err());
+    let (lease, _) = server.open_session(1_000, session, 1).unwrap();
+    assert_eq!(server.log.last().unwrap().2, State::Ready);
+    let steps = server.log.len();
+    // It is the one that counts now: what is said of the other changes nothing, and its own end does.
+    server.disconnect(&newer);
+    server.pass_beating(60_000, std::slice::from_ref(&lease));
+    assert_eq!(server.log.len(), steps);
+    server.disconnect(&lease);
+    assert_eq!(server.log.last().unwrap().2, State::Suspect);
+    assert!(server.open_session(1_000, session, 1).is_err());
+}
+
+#[test]
+fn no_older_session_goes_on_after_another_process_or_a_goodbye() {
+    let (mut server, leases) = Server::with_workers(2);
+    let (twin, _) = server.open_process(1_000, 2);
+    server.disconnect(&twin);
+    let (newer, _) = server.open(1_001);
+    server.handle(Event::Leaving { node: 1_001, session: newer.session() });
+    server.disconnect(&newer);
+    for (node, lease) in (1_000..).zip(&leases) {
+        let refused = server.open_session(node, lease.session(), 1).unwrap_err();
+        assert!(matches!(refused, LivenessError::Superseded { .. }), "{refused}");
+    }
+}
+
+#[test]
 fn a_session_after_suspect_unreachable_or_left_is_ready_again() {
     for state in [State::Suspect, State::Unreachable, State::Left] {
         let (mut server, leases) = Server::with_workers(1);

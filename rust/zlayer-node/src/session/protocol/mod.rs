@@ -318,10 +318,13 @@ impl Protocol {
     }
 
     fn watch_ended(&mut self, now: MonoMs, link: LinkId, failure: Failure, out: &mut Vec<Effect>) {
+        let greets = self.greets();
         let Some(primary) = self.primary.as_mut().filter(|primary| primary.link == link) else {
             return;
         };
         match failure.kind {
+            // The session that greets has superseded this one.
+            FailureKind::Refused if greets => {}
             FailureKind::Removed | FailureKind::Refused => self.refused(now, failure, out),
             // The report stream ends with the same status, or the connection with it.
             FailureKind::Aged => {}

@@ -206,6 +206,23 @@ fn a_worker_refused_at_its_first_hello_says_so() {
 }
 
 #[test]
+fn a_watch_that_the_next_session_superseded_does_not_call_that_one_off() {
+    let (mut bench, old, _) = Bench::connected(2, 1, 1_000);
+    bench.sleep(1_000);
+    bench.take();
+    bench.sleep(ack_timeout_ms());
+    let new = LinkId(old.0 + 1);
+    bench.give(Input::Opened(new));
+    bench.take();
+    // The old connection's streams end in any order.
+    bench.give(Input::WatchEnded(old, failure(FailureKind::Refused)));
+    bench.give(Input::Ended(old, failure(FailureKind::Refused)));
+    assert_eq!(bench.take(), []);
+    bench.ack(new, 1, 1_000);
+    assert_eq!(bench.state(), SessionState::Connected);
+}
+
+#[test]
 fn a_watch_that_is_refused_ends_the_session() {
     let (mut bench, link, _) = Bench::connected(1, 1, 1_000);
     bench.give(Input::WatchEnded(link, failure(FailureKind::Removed)));
