@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod cluster;
+mod history;
 mod life;
 mod matrix;
 mod rig;
