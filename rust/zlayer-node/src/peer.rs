@@ -1,4 +1,4 @@
-//! Who is at the other end: the identity inside a client certificate that TLS has verified already.
+//! Who is at the other end: the identity inside a certificate that TLS has verified already.
 //!
 //! TLS checks the chain, the validity and, where it is present, the extended key usage. What is left is the
 //! profile: exactly one name, of the right cluster and role, and a usage that says client and nothing else.
@@ -7,8 +7,10 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
-use zlayer_core::record::NodeId;
+use zlayer_core::record::{FIRST_WORKER_ID, NodeId};
 use zlayer_core::time::UnixMs;
+
+use crate::tls;
 
 /// A worker, by its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,20 +21,29 @@ pub(crate) struct WorkerIdentity {
     pub(crate) not_after: UnixMs,
 }
 
-/// Why a verified certificate is no worker's. The texts go to the server's log and metrics only.
+/// Another server, by its certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerIdentity {
+    /// From the certificate's URI.
+    pub(crate) node_id: NodeId,
+    /// End of the certificate's validity.
+    pub(crate) not_after: UnixMs,
+}
+
+/// Why a verified certificate is not one of whom is expected. The texts go to the server's log and metrics only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PeerError {
     #[error("no client certificate")]
     Missing,
     #[error("the certificate can't be parsed")]
     Malformed,
-    #[error("the extended key usage is not clientAuth alone")]
+    #[error("the extended key usage is not that of its role")]
     Usage,
-    #[error("the subject alternative names are not exactly one URI")]
+    #[error("the subject alternative names are not those of its role")]
     Names,
     #[error("the URI is of another trust domain")]
     TrustDomain,
-    #[error("the URI's role is not worker")]
+    #[error("the URI's role is another")]
     Role,
     #[error("the URI's id is no number within 1..=i64::MAX")]
     Id,
@@ -46,20 +57,42 @@ pub(crate) fn worker_identity(
     chain: Option<&[CertificateDer<'_>]>,
     cluster_id: &str,
 ) -> Result<WorkerIdentity, PeerError> {
+    let certificate = leaf_of(chain)?;
+    check_usage(&certificate, false)?;
+    let node_id = parse_uri(single_uri(&certificate)?, cluster_id, "worker")?;
+    Ok(WorkerIdentity { node_id, not_after: not_after(&certificate) })
+}
+
+/// Reads another server's identity out of a verified chain, leaf first: of whoever calls, and of whoever is called.
+///
+/// # Errors
+/// [`PeerError`] when the leaf is not exactly what the cluster issues to servers.
+pub(crate) fn server_identity(
+    chain: Option<&[CertificateDer<'_>]>,
+    cluster_id: &str,
+) -> Result<ServerIdentity, PeerError> {
+    let certificate = leaf_of(chain)?;
+    check_usage(&certificate, true)?;
+    let node_id = parse_uri(server_uri(&certificate, cluster_id)?, cluster_id, "server")?;
+    if node_id >= FIRST_WORKER_ID {
+        return Err(PeerError::Id);
+    }
+    Ok(ServerIdentity { node_id, not_after: not_after(&certificate) })
+}
+
+fn leaf_of<'a>(chain: Option<&'a [CertificateDer<'_>]>) -> Result<X509Certificate<'a>, PeerError> {
     let leaf = chain.and_then(<[_]>::first).ok_or(PeerError::Missing)?;
     let (rest, certificate) = X509Certificate::from_der(leaf).map_err(|_| PeerError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(PeerError::Malformed);
-    }
-    check_usage(&certificate)?;
-    let node_id = parse_uri(single_uri(&certificate)?, cluster_id)?;
-    let not_after_secs = certificate.validity().not_after.timestamp();
-    let not_after = UnixMs(u64::try_from(not_after_secs).unwrap_or(0).saturating_mul(1000));
-    Ok(WorkerIdentity { node_id, not_after })
+    if rest.is_empty() { Ok(certificate) } else { Err(PeerError::Malformed) }
+}
+
+fn not_after(certificate: &X509Certificate<'_>) -> UnixMs {
+    let seconds = certificate.validity().not_after.timestamp();
+    UnixMs(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000))
 }
 
 /// webpki lets a leaf without the extension pass as a client, so presence is checked here.
-fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), PeerError> {
+fn check_usage(certificate: &X509Certificate<'_>, is_server: bool) -> Result<(), PeerError> {
     let usage = certificate
         .extended_key_usage()
         .map_err(|_| PeerError::Malformed)?
@@ -67,7 +100,7 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), PeerError> {
         .value;
     let others = [
         usage.any,
-        usage.server_auth,
+        usage.server_auth != is_server,
         usage.code_signing,
         usage.email_protection,
         usage.time_stamping,
@@ -90,14 +123,39 @@ fn single_uri<'a>(certificate: &'a X509Certificate<'_>) -> Result<&'a str, PeerE
     }
 }
 
-/// `spiffe://<cluster>/worker/<id>`, with the id in its one decimal form.
-fn parse_uri(uri: &str, cluster_id: &str) -> Result<NodeId, PeerError> {
+/// The one URI of a server; beside it stands the name behind which servers are served, and nothing else.
+fn server_uri<'a>(
+    certificate: &'a X509Certificate<'_>,
+    cluster_id: &str,
+) -> Result<&'a str, PeerError> {
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| PeerError::Malformed)?
+        .ok_or(PeerError::Names)?
+        .value;
+    let expected = tls::server_name(cluster_id);
+    match names.general_names.as_slice() {
+        [GeneralName::URI(uri), GeneralName::DNSName(name)]
+        | [GeneralName::DNSName(name), GeneralName::URI(uri)]
+            if *name == expected =>
+        {
+            Ok(uri)
+        }
+        _ => Err(PeerError::Names),
+    }
+}
+
+/// `spiffe://<cluster>/<role>/<id>`, with the id in its one decimal form.
+fn parse_uri(uri: &str, cluster_id: &str, role: &str) -> Result<NodeId, PeerError> {
     let path = uri
         .strip_prefix("spiffe://")
         .and_then(|rest| rest.strip_prefix(cluster_id))
         .and_then(|rest| rest.strip_prefix('/'))
         .ok_or(PeerError::TrustDomain)?;
-    let id = path.strip_prefix("worker/").ok_or(PeerError::Role)?;
+    let id = path
+        .strip_prefix(role)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .ok_or(PeerError::Role)?;
     let canonical =
         id.bytes().all(|byte| byte.is_ascii_digit()) && !id.starts_with('0') && !id.is_empty();
     if !canonical {
@@ -113,9 +171,9 @@ mod tests {
 
     #[test]
     fn the_uri_has_one_form() {
-        assert_eq!(parse_uri("spiffe://c1/worker/1000", "c1"), Ok(1000));
+        assert_eq!(parse_uri("spiffe://c1/worker/1000", "c1", "worker"), Ok(1000));
         assert_eq!(
-            parse_uri("spiffe://c1/worker/9223372036854775807", "c1"),
+            parse_uri("spiffe://c1/worker/9223372036854775807", "c1", "worker"),
             Ok(9_223_372_036_854_775_807)
         );
         for (uri, error) in [
@@ -135,7 +193,10 @@ mod tests {
             ("spiffe://c1/worker/1000?x", PeerError::Id),
             ("spiffe://c1/worker/9223372036854775808", PeerError::Id),
         ] {
-            assert_eq!(parse_uri(uri, "c1"), Err(error), "{uri}");
+            assert_eq!(parse_uri(uri, "c1", "worker"), Err(error), "{uri}");
         }
+        assert_eq!(parse_uri("spiffe://c1/server/3", "c1", "server"), Ok(3));
+        let worker = parse_uri("spiffe://c1/worker/3", "c1", "server");
+        assert_eq!(worker, Err(PeerError::Role));
     }
 }

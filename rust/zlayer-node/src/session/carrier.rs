@@ -31,7 +31,7 @@ type Part = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Requests on one connection.
 #[derive(Clone)]
-pub struct Requests(http2::SendRequest<Body>);
+pub struct Requests(pub(crate) http2::SendRequest<Body>);
 
 /// Carries a connection while it is polled; ready when the connection has ended.
 pub struct Carrier {

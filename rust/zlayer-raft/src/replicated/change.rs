@@ -194,6 +194,11 @@ impl Engine {
         Ok(leader)
     }
 
+    async fn look_at_members(&self) -> Changed<()> {
+        let looked = self.link.roster.look(&self.raft).await;
+        looked.map_err(|error| MembershipError::stopped(&error))
+    }
+
     /// One change, by the leader that has prepared it and by no other.
     async fn change(
         &self,
@@ -259,7 +264,7 @@ impl Engine {
         if self.core.is_retired(id) {
             return Err(MembershipError::Retired { id });
         }
-        self.link.roster.note(&self.raft.server_metrics().borrow_watched());
+        self.look_at_members().await?;
         if let Some(member) = self.link.roster.peer(id) {
             let is_same = member.raft_addr == raft_addr && member.api_addr == api_addr;
             let addr = member.raft_addr;
@@ -278,6 +283,7 @@ impl Engine {
     pub(crate) async fn promote(&self, ids: BTreeSet<u64>) -> Changed<()> {
         let _changing = self.changing.lock().await;
         let leader = self.lead().await?;
+        self.look_at_members().await?;
         let members = self.link.roster.read().members.clone();
         for id in &ids {
             if !members.peers.contains_key(id) {
@@ -318,6 +324,7 @@ impl Engine {
     pub(crate) async fn remove(&self, id: u64) -> Changed<()> {
         let _changing = self.changing.lock().await;
         let leader = self.lead().await?;
+        self.look_at_members().await?;
         let members = self.link.roster.read().members.clone();
         if !members.peers.contains_key(&id) {
             return Err(MembershipError::NotMember { id });
@@ -351,6 +358,7 @@ impl Engine {
     pub(crate) async fn transfer(&self, to: u64) -> Changed<()> {
         let _changing = self.changing.lock().await;
         self.lead().await?;
+        self.look_at_members().await?;
         let members = self.link.roster.read().members.clone();
         if !members.voters.contains(&to) {
             return Err(MembershipError::NoVoter { id: to });

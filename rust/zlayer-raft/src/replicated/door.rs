@@ -138,7 +138,7 @@ impl Door {
             }
             Kind::Hello => {
                 get.end().map_err(unreadable)?;
-                self.hello()
+                self.hello().await
             }
         }
     }
@@ -213,7 +213,8 @@ impl Door {
         Ok(wire::answer(|put| wire::put_read_index(put, &answer)))
     }
 
-    fn hello(&self) -> Refused<Bytes> {
+    async fn hello(&self) -> Refused<Bytes> {
+        self.link.roster.look(&self.raft).await.map_err(|error| stopped(&error))?;
         let known = self.link.roster.read();
         let hello = Hello {
             store: self.link.store,

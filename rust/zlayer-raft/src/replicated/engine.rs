@@ -1,6 +1,6 @@
 //! The parts of a running server that its calls work with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
 
 use openraft::Raft;
@@ -27,5 +27,7 @@ pub(crate) struct Engine {
     pub(crate) elections: Arc<AtomicU64>,
     /// Held while members change: one change at a time.
     pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
+    /// Set when openraft has ended, by an error or by a panic.
+    pub(crate) ended: Arc<OnceLock<String>>,
     pub(crate) timers: Timers,
 }

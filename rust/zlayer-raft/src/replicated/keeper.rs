@@ -1,7 +1,7 @@
 //! The task that looks after the engine: who leads, snapshots and purges, changes of members that were left half
 //! done, proposals that nobody answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(crate) struct Keeper {
     pub(crate) elections: Arc<AtomicU64>,
     /// Held while members change.
     pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
+    /// Set when openraft has ended.
+    pub(crate) ended: Arc<OnceLock<String>>,
     /// A message for each snapshot that was saved.
     pub(crate) saved: mpsc::UnboundedReceiver<()>,
     pub(crate) stopping: watch::Receiver<bool>,
@@ -56,9 +58,7 @@ impl Keeper {
                 _ = self.stopping.changed() => return,
                 changed = server.changed() => {
                     if changed.is_err() {
-                        // The engine has ended; it is said where it is asked.
-                        self.leadership.send_replace(Leadership::default());
-                        return;
+                        return self.note_end();
                     }
                 }
                 _ = ticks.tick() => {
@@ -74,9 +74,22 @@ impl Keeper {
                     let _ = self.raft.trigger().snapshot().await;
                 }
             }
-            self.link.roster.note(&server.borrow_and_update());
+            {
+                let metrics = server.borrow_and_update();
+                let committed = &metrics.committed_membership_config;
+                self.link.roster.note(&metrics.membership_config, committed);
+            }
             self.note_leadership();
         }
+    }
+
+    /// openraft has ended by itself.
+    fn note_end(&self) {
+        let running = self.raft.metrics().borrow_watched().running_state.clone();
+        let why = running.err().map_or_else(|| "the consensus engine panicked".into(), |e| e.to_string());
+        tracing::error!(why, "the control log has stopped");
+        self.ended.get_or_init(|| why);
+        self.leadership.send_replace(Leadership::default());
     }
 
     fn note_leadership(&mut self) {

@@ -155,17 +155,24 @@ impl Replicated {
             leadership: watch::channel(Leadership::default()).0,
             elections: Arc::default(),
             changing: Arc::default(),
+            ended: Arc::default(),
             timers: options.timers,
         });
         let (saved, to_note) = mpsc::unbounded_channel();
         let saver = saving::start(Arc::clone(&core), copies, saved).map_err(OpenError::Thread)?;
         let (stop, stopping) = watch::channel(false);
-        {
-            // openraft spawns its tasks where it is told to run.
-            let _inside = handle.enter();
-            raft.run();
-            tokio::spawn(keeper(&engine, to_note, stopping).run());
-        }
+        let keeper = keeper(&engine, to_note, stopping);
+        let begun = Arc::clone(&engine);
+        // Who is in the cluster is known before anybody asks, or is asked.
+        let begin = async move {
+            begun.raft.run();
+            let looked = begun.link.roster.look(&begun.raft).await;
+            tokio::spawn(keeper.run());
+            looked
+        };
+        wait_for(&handle, begin)
+            .ok_or_else(|| OpenError::Engine { why: "it ended while it was opened".into() })?
+            .map_err(|error| OpenError::Engine { why: error.to_string() })?;
         tracing::info!(node = options.node_id, "replicated control log open");
         Ok(Self {
             engine,
@@ -245,6 +252,12 @@ impl Replicated {
         self.engine.link.roster.read().members.clone()
     }
 
+    /// Ends it without a look at what waits.
+    #[cfg(test)]
+    pub(crate) fn abort_for_test(&self) {
+        self.end(Duration::ZERO);
+    }
+
     #[cfg(test)]
     pub(crate) fn engine_for_test(&self) -> &Engine {
         &self.engine
@@ -287,9 +300,7 @@ impl Replicated {
         if let Some(error) = self.wal.failure() {
             return Some(error.to_string());
         }
-        let metrics = self.engine.raft.metrics();
-        let running = metrics.borrow_watched().running_state.clone();
-        running.err().map(|error| error.to_string())
+        self.engine.ended.get().cloned()
     }
 
     fn submit(&self, command: Command, only_as: Option<LeaderId>) -> ProposeFuture<Outcome> {
@@ -346,6 +357,7 @@ fn keeper(
         leadership: engine.leadership.clone(),
         elections: Arc::clone(&engine.elections),
         changing: Arc::clone(&engine.changing),
+        ended: Arc::clone(&engine.ended),
         saved,
         stopping,
         election_max: engine.timers.election_max,
@@ -531,11 +543,17 @@ impl ControlLog for Replicated {
 
     /// Waits for what was proposed as long as a leader is to be had, and not longer.
     fn shutdown(&self) {
+        self.end(4 * self.engine.timers.election_max);
+    }
+}
+
+impl Replicated {
+    fn end(&self, patience: Duration) {
         self.is_closing.store(true, Ordering::Release);
         // Held while it ends, so that whoever else ends it waits, too.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Running { runtime, stop, saver }) = running.take() else { return };
-        let patience = Instant::now() + 4 * self.engine.timers.election_max;
+        let patience = Instant::now() + patience;
         while self.engine.pending.waiting() > 0
             && self.failure().is_none()
             && Instant::now() < patience

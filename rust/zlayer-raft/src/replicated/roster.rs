@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use openraft::metrics::RaftServerMetrics;
+use openraft::Raft;
+use openraft::errors::Fatal;
 
+use crate::replicated::machine::Machine;
 use crate::replicated::peer::Peer;
-use crate::replicated::types::{LogId, Types};
+use crate::replicated::types::{LogId, StoredMembership, Types};
 
 /// A membership, as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,21 +47,33 @@ impl Roster {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes over what openraft says.
-    pub(crate) fn note(&self, metrics: &RaftServerMetrics<Types>) {
-        let stored = &metrics.membership_config;
-        let configs = stored.get_joint_config().clone();
+    /// Takes over what openraft says: the newest membership, and the newest committed one.
+    pub(crate) fn note(&self, newest: &StoredMembership, committed: &StoredMembership) {
+        let configs = newest.get_joint_config().clone();
         let known = Known {
-            at: *stored.log_id(),
+            at: *newest.log_id(),
             members: Members {
-                voters: stored.voter_ids().collect(),
-                peers: stored.nodes().map(|(id, peer)| (*id, peer.clone())).collect(),
+                voters: newest.voter_ids().collect(),
+                peers: newest.nodes().map(|(id, peer)| (*id, peer.clone())).collect(),
                 is_changing: configs.len() > 1,
             },
             configs,
-            is_committed: stored.log_id() == metrics.committed_membership_config.log_id(),
+            is_committed: newest.log_id() == committed.log_id(),
         };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+    }
+
+    /// Looks who is in the cluster now, rather than a moment ago.
+    pub(crate) async fn look(
+        self: &Arc<Self>,
+        raft: &Raft<Types, Machine>,
+    ) -> Result<(), Fatal<Types>> {
+        let roster = Arc::clone(self);
+        raft.with_raft_state(move |state| {
+            let members = &state.membership_state;
+            roster.note(members.effective(), members.committed());
+        })
+        .await
     }
 
     pub(crate) fn peer(&self, id: u64) -> Option<Peer> {

@@ -14,6 +14,9 @@ use zlayer_core::record::FIRST_WORKER_ID;
 use super::rig::{LOOK, jti, redeem};
 use crate::{ControlLog, ProposeError, Replicated};
 
+/// Between two writes of one client: a token admits no more than some thousands.
+const PACE: std::time::Duration = std::time::Duration::from_millis(4);
+
 /// Servers that can be asked. A test takes some away and puts others in their place.
 pub(super) type Servers = Arc<Mutex<BTreeMap<u64, Arc<Replicated>>>>;
 
@@ -106,6 +109,7 @@ impl Clients {
                 while !stop.load(Ordering::Acquire) {
                     let key = next.fetch_add(1, Ordering::Relaxed);
                     write(&servers, token, key, &stop, &seen).await;
+                    sleep(PACE).await;
                 }
             }));
         }

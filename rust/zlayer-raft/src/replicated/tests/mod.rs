@@ -5,6 +5,7 @@ mod cluster;
 mod history;
 mod life;
 mod matrix;
+mod members;
 mod rig;
 mod suite;
 mod traps;

@@ -55,7 +55,7 @@ impl Cluster {
             board: Arc::default(),
             seats: BTreeMap::new(),
             snapshot_bytes: u64::MAX,
-            timers: Timers::default(),
+            timers: Timers { propose: Duration::from_secs(2), ..Timers::default() },
             limits: ReplicatedLimits::default(),
             wal: WalLimits { segment_bytes: 64 << 10, ..WalLimits::default() },
             planted: Planted::default(),
@@ -125,28 +125,25 @@ impl Cluster {
 
     /// Ends a server as `kill -9` does: what it had written is there, also what was not synced.
     pub(super) fn kill(&mut self, id: u64) {
-        let seat = self.seats.get_mut(&id).unwrap();
-        let fs = seat.fs.after_kill();
-        self.end(id, fs);
+        self.end(id, SimFs::after_kill);
     }
 
     /// Ends a server as a power cut does.
     pub(super) fn cut_power(&mut self, id: u64, survive: Survive) {
-        let seat = self.seats.get_mut(&id).unwrap();
-        let fs = seat.fs.after_power_cut(survive);
-        self.end(id, fs);
+        self.end(id, |fs| fs.after_power_cut(survive));
     }
 
-    /// From that moment on nothing of it counts, whatever it still does.
-    fn end(&mut self, id: u64, fs: SimFs) {
-        self.board.disconnect(id);
-        let seat = self.seats.get_mut(&id).unwrap();
-        let server = seat.server.take();
-        seat.fs = fs;
-        // It ends in its own time, on a disk that nobody looks at any more, over wires that are cut.
+    /// From that moment on nothing of it counts, whatever it still does: nobody hears it any more, and then its disk
+    /// is taken away. In this order, so that whatever it has promised to anybody is on the disk.
+    fn end(&mut self, id: u64, leave: impl FnOnce(&SimFs) -> SimFs) {
         let all = self.ids();
         self.board.isolate(&[id], &all);
-        std::thread::spawn(move || drop(server));
+        self.board.disconnect(id);
+        let seat = self.seats.get_mut(&id).unwrap();
+        seat.fs = leave(&seat.fs);
+        if let Some(server) = seat.server.take() {
+            std::thread::spawn(move || server.abort_for_test());
+        }
     }
 
     /// Starts a server again that was ended, with its wires mended.
@@ -233,7 +230,7 @@ impl Drop for Cluster {
         // None waits for another to end.
         for seat in self.seats.values_mut() {
             if let Some(server) = seat.server.take() {
-                std::thread::spawn(move || drop(server));
+                std::thread::spawn(move || server.abort_for_test());
             }
         }
     }
