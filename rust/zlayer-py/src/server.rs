@@ -147,6 +147,9 @@ fn finished(
         Err(error) => {
             let code = match &error {
                 ProposeError::Overloaded => "overloaded",
+                ProposeError::NotLeader { .. } => "not_leader",
+                ProposeError::NoLeader => "no_leader",
+                ProposeError::Unknown { .. } => "unknown",
                 ProposeError::Stopped { .. } => "stopped",
             };
             serde_json::json!({"code": code, "message": error.to_string()})

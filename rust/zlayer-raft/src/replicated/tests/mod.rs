@@ -6,6 +6,7 @@ mod history;
 mod life;
 mod matrix;
 mod members;
+mod proposals;
 mod rig;
 mod suite;
 mod traps;

@@ -160,17 +160,19 @@ fn snapshots_are_durable(bug: Option<Bug>) {
     run(machine.install_snapshot(&meta, handle)).unwrap();
     let read = |fs: &SimFs| {
         let (_store, mut machine) = halves(&fs.after_power_cut(Survive::Nothing), None);
-        run(machine.applied_state()).unwrap().0
+        run(machine.applied_state()).unwrap()
     };
-    assert_eq!(read(&fs), meta.last_log_id, "one that was installed");
+    let expected = (meta.last_log_id, meta.last_membership.clone());
+    assert_eq!(read(&fs), expected, "one that was installed");
     run(async { machine.get_snapshot_builder().await.build_snapshot().await }).unwrap();
-    assert_eq!(read(&fs), meta.last_log_id, "one that was made");
+    assert_eq!(read(&fs), expected, "one that was made");
 }
 
 #[test]
 fn t4_a_snapshot_is_durable_when_it_is_installed_or_made() {
     snapshots_are_durable(None);
     assert!(sees(Bug::SnapshotNotSaved, snapshots_are_durable));
+    assert!(sees(Bug::SnapshotWithoutMembers, snapshots_are_durable));
 }
 
 /// A server alone that makes snapshots and purges; then the newest of them is damaged.
