@@ -174,9 +174,8 @@ impl MembershipError {
             ClientWriteError::ChangeMembershipError(ChangeMembershipError::EmptyMembership(_)) => {
                 Self::LastVoter
             }
-            ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_) => {
-                Self::InProgress
-            }
+            ClientWriteError::ChangeMembershipError(_)
+            | ClientWriteError::PreconditionFailed(_) => Self::InProgress,
             ClientWriteError::LogEntryDiscarded(_) => {
                 Self::Unknown { why: "another server leads now".into() }
             }
@@ -384,5 +383,9 @@ impl Engine {
 }
 
 fn check_id(id: u64) -> Changed<()> {
-    if (1..FIRST_WORKER_ID).contains(&id) { Ok(()) } else { Err(MembershipError::NoServerId { id }) }
+    if (1..FIRST_WORKER_ID).contains(&id) {
+        Ok(())
+    } else {
+        Err(MembershipError::NoServerId { id })
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, VoteRequest,
@@ -82,7 +83,7 @@ impl Door {
         if envelope.to_store != 0 && envelope.to_store != link.store {
             return Err(PeerRefusal::WrongStore { id: link.id });
         }
-        if self.core.is_retired(from) {
+        if self.core.is_retired(from) && !self.hands_over(from, envelope.kind) {
             return Err(PeerRefusal::Retired { id: from });
         }
         let known = link.roster.peer(from);
@@ -90,6 +91,12 @@ impl Door {
             return Err(PeerRefusal::WrongStore { id: from });
         }
         Ok(())
+    }
+
+    /// A leader that removed itself leads on until it has handed over.
+    fn hands_over(&self, from: u64, kind: Kind) -> bool {
+        let leader = self.raft.server_metrics().borrow_watched().current_leader;
+        matches!(kind, Kind::Append | Kind::TransferLeader) && leader == Some(from)
     }
 
     /// A server that is not in the newest membership here, and was never removed, may be in one that has not come
@@ -125,7 +132,9 @@ impl Door {
                 Ok(wire::answer(|put| wire::put_piece_answer(put, &answer)))
             }
             Kind::TransferLeader => {
-                self.check_member(envelope.from)?;
+                if !self.hands_over(envelope.from, envelope.kind) {
+                    self.check_member(envelope.from)?;
+                }
                 let request = wire::get_transfer(&mut get).map_err(unreadable)?;
                 let answer = self.raft.handle_transfer_leader(request).await;
                 let answer = answer.map_err(|error| stopped(&error))?;

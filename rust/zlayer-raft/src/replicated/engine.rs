@@ -1,7 +1,7 @@
 //! The parts of a running server that its calls work with.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use openraft::Raft;
 use tokio::sync::watch;

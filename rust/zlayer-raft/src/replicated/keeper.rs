@@ -1,8 +1,8 @@
 //! The task that looks after the engine: who leads, snapshots and purges, changes of members that were left half
 //! done, proposals that nobody answers.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -86,7 +86,8 @@ impl Keeper {
     /// openraft has ended by itself.
     fn note_end(&self) {
         let running = self.raft.metrics().borrow_watched().running_state.clone();
-        let why = running.err().map_or_else(|| "the consensus engine panicked".into(), |e| e.to_string());
+        let why =
+            running.err().map_or_else(|| "the consensus engine panicked".into(), |e| e.to_string());
         tracing::error!(why, "the control log has stopped");
         self.ended.get_or_init(|| why);
         self.leadership.send_replace(Leadership::default());
@@ -139,7 +140,9 @@ impl Keeper {
             let goal = ChangeMembers::ReplaceAllVoters(goal);
             let change = raft.change_membership_if(goal, false, [unchanged]);
             match timeout(FINISH_LIMIT, change).await {
-                Ok(Ok(_)) => tracing::info!("a change of members that was left half done is finished"),
+                Ok(Ok(_)) => {
+                    tracing::info!("a change of members that was left half done is finished")
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "a change of members is not finished yet"),
                 Err(_) => tracing::warn!("a change of members takes long"),
             }
@@ -162,8 +165,7 @@ pub(crate) fn leadership(
         let is_alone = voters.next() == Some(id) && voters.next().is_none();
         let acked = metrics.last_quorum_acked;
         let is_confirmed = is_alone || acked.is_some_and(|acked| acked.elapsed() < election_max);
-        let own = is_confirmed
-            .then_some(LeaderId { term: metrics.vote.leader_id.term, node: id });
+        let own = is_confirmed.then_some(LeaderId { term: metrics.vote.leader_id.term, node: id });
         return Leadership { term, leader: own.map(|own| own.node), own };
     }
     let leader = metrics.current_leader.filter(|leader| *leader != id);

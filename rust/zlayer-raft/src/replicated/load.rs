@@ -218,11 +218,8 @@ fn take_over(
     let store = random_store()?;
     let node = options.node_id;
     let last = log_id(term.max(1), node, last);
-    let peer = Peer {
-        raft_addr: options.raft_addr.clone(),
-        api_addr: options.api_addr.clone(),
-        store,
-    };
+    let peer =
+        Peer { raft_addr: options.raft_addr.clone(), api_addr: options.api_addr.clone(), store };
     let members = Membership::new(vec![[node].into()], BTreeMap::from([(node, peer)]))
         .map_err(|error| OpenError::Engine { why: error.to_string() })?;
     let applied = Applied {
@@ -239,7 +236,10 @@ fn take_over(
     book.purge(last).map_err(|why| OpenError::Record { why })?;
     begin(&wal, &mut book, Head { store, vote: Some(vote), purged: Some(last) })?;
     wal.purge(book.dead_up_to());
-    tracing::info!(index = last.index, "the log of a single voter is a replicated one from here on");
+    tracing::info!(
+        index = last.index,
+        "the log of a single voter is a replicated one from here on"
+    );
     Ok(Loaded { wal, book, image: Image { applied, state }, shelf })
 }
 

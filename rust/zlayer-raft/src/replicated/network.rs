@@ -9,7 +9,9 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
@@ -111,8 +113,7 @@ impl Network {
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
             let end = (start + self.link.piece_bytes).min(body.len());
             let data = body.slice(start..end);
-            let piece =
-                Piece { vote, meta: meta.clone(), length, crc, offset: start as u64, data };
+            let piece = Piece { vote, meta: meta.clone(), length, crc, offset: start as u64, data };
             let put = |put: &mut _| wire::put_piece(put, &piece);
             let to = (self.to, &self.peer);
             let answer =
@@ -232,9 +233,7 @@ struct Reading<'s> {
 }
 
 impl Reading<'_> {
-    async fn next(
-        mut self,
-    ) -> Option<(Result<StreamAppendResult<Types>, Failure>, Self)> {
+    async fn next(mut self) -> Option<(Result<StreamAppendResult<Types>, Failure>, Self)> {
         let answers = self.answers.as_mut()?;
         let limit = self.network.link.append_timeout;
         let answer = loop {

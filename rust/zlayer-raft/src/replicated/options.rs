@@ -49,8 +49,8 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(250),
-            election_max: Duration::from_millis(400),
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(350),
             propose: Duration::from_secs(10),
             snapshot: Duration::from_secs(60),
         }

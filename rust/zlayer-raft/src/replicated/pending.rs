@@ -80,10 +80,7 @@ impl Pending {
             began: Instant::now(),
             bytes,
         });
-        self.slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push_back(Arc::clone(&slot));
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push_back(Arc::clone(&slot));
         Ok((slot, receiver))
     }
 

@@ -112,7 +112,10 @@ impl Replicated {
         let Loaded { wal, book, image, shelf } = load(&options, &ground, planted)?;
         let limits = options.limits;
         let store = LogStore::new(Arc::clone(&wal), book, limits.message_bytes, planted);
-        let (core, copies) = Core::new(image, shelf, options.snapshot_bytes, planted);
+        // Servers apply the same; they need not all save it at the same time.
+        let turn = options.snapshot_bytes / 20 * (options.node_id % 5);
+        let snapshot_bytes = options.snapshot_bytes.saturating_add(turn);
+        let (core, copies) = Core::new(image, shelf, snapshot_bytes, planted);
         let core = Arc::new(core);
         let link = Arc::new(Link::new(
             transport,
@@ -187,11 +190,7 @@ impl Replicated {
 
     /// Answers a request of another server. `from` is whom the sender's certificate names. The future needs no
     /// runtime; dropping it does not withdraw the request.
-    pub fn handle(
-        &self,
-        from: u64,
-        request: Bytes,
-    ) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
+    pub fn handle(&self, from: u64, request: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
         let door = Arc::clone(&self.engine.door);
         let task = self.handle.spawn(async move { door.answer(from, request).await });
         Box::pin(async move { task.await.unwrap_or_else(|_| refused_for_good()) })
@@ -334,9 +333,9 @@ impl Replicated {
         match unconstrained(write.into_future()).now_or_never() {
             Some(Ok(())) => {}
             Some(Err(error)) => slot.finish(Err(ProposeError::stopped(&error))),
-            None => slot.finish(Err(self.failure().map_or(ProposeError::Overloaded, |error| {
-                ProposeError::stopped(&error)
-            }))),
+            None => slot.finish(Err(self
+                .failure()
+                .map_or(ProposeError::Overloaded, |error| ProposeError::stopped(&error)))),
         }
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| Err(ProposeError::stopped(&"nobody answered")))

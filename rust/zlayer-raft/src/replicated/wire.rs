@@ -15,9 +15,7 @@ use openraft::raft::{
 use serde::{Deserialize, Serialize};
 
 use crate::codec::Why;
-use crate::replicated::form::{
-    Get, Position, Put, StoredMembers, decode_named, encode_named,
-};
+use crate::replicated::form::{Get, Position, Put, StoredMembers, decode_named, encode_named};
 use crate::replicated::refusal::PeerRefusal;
 use crate::replicated::transport::Kind;
 use crate::replicated::types::{LogId, SnapshotMeta, Types, Vote};
@@ -40,7 +38,10 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    pub(crate) fn seal(&self, body: impl FnOnce(&mut Put) -> Result<(), Why>) -> Result<Bytes, Why> {
+    pub(crate) fn seal(
+        &self,
+        body: impl FnOnce(&mut Put) -> Result<(), Why>,
+    ) -> Result<Bytes, Why> {
         let mut put = Put::default();
         put.u8(VERSION);
         put.u8(self.kind.number());

@@ -77,7 +77,8 @@ async fn a_minority_commits_nothing_and_reads_nothing_stale() {
         let (old, leader) = cluster.leader().await;
         // The leader, and as many others as make no majority.
         let mut island = vec![old];
-        island.extend(cluster.ids().into_iter().filter(|id| *id != old).take(minority as usize - 1));
+        island
+            .extend(cluster.ids().into_iter().filter(|id| *id != old).take(minority as usize - 1));
         cluster.board.isolate(&island, &cluster.ids());
         let rest: Vec<_> = cluster.ids().into_iter().filter(|id| !island.contains(id)).collect();
         let lost = leader.propose(create_token(1_000));
@@ -251,9 +252,7 @@ async fn a_follower_may_be_behind_and_a_barrier_is_not() {
     let follower = cluster.server(late);
     cluster.converge().await;
     // Entries are late, and what is asked is not.
-    let count = |server: &crate::Replicated| {
-        server.state().with_state(|state| state.node_count())
-    };
+    let count = |server: &crate::Replicated| server.state().with_state(|state| state.node_count());
     let before = count(&follower);
     cluster.board.set(leader, late, Wire { delay: Duration::from_millis(150), ..Wire::default() });
     cluster.enrol(token, 1).await;

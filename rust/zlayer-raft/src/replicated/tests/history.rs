@@ -170,7 +170,8 @@ fn linearizable(seen: &Seen) {
     places.dedup();
     assert_eq!(places.len(), seen.writes.len(), "a place was given twice");
     // What the newest ended one has seen, by the time of its end: nobody who begins later may see less.
-    let mut ends: Vec<(Instant, u64)> = seen.writes.values().map(|op| (op.ended, op.seen + 1)).collect();
+    let mut ends: Vec<(Instant, u64)> =
+        seen.writes.values().map(|op| (op.ended, op.seen + 1)).collect();
     ends.extend(seen.reads.iter().map(|op| (op.ended, op.seen)));
     ends.sort_unstable();
     let mut floor = 0;

@@ -157,8 +157,9 @@ pub(super) fn entry(term: u64, index: u64) -> LogEntry {
 }
 
 pub(super) fn members() -> Membership {
-    let peers: std::collections::BTreeMap<_, _> =
-        (1..=3).map(|id| (id, crate::Peer { raft_addr: format!("{id}"), ..Default::default() })).collect();
+    let peers: std::collections::BTreeMap<_, _> = (1..=3)
+        .map(|id| (id, crate::Peer { raft_addr: format!("{id}"), ..Default::default() }))
+        .collect();
     Membership::new(vec![[1, 2, 3].into()], peers).unwrap()
 }
 
@@ -183,11 +184,8 @@ pub(super) struct Come {
 impl Life {
     /// Opens the log, and reads what it says.
     pub(super) fn open(fs: &SimFs, bug: Option<Bug>) -> Result<Self, OpenError> {
-        let machine = Machine {
-            fs: Arc::new(fs.clone()),
-            clock: Arc::new(|| UnixMs(1)),
-            limits: SMALL,
-        };
+        let machine =
+            Machine { fs: Arc::new(fs.clone()), clock: Arc::new(|| UnixMs(1)), limits: SMALL };
         let options = Cluster::empty().options(1);
         let planted = Planted { bug };
         let Loaded { wal, book, shelf, .. } = load(&options, &machine, planted)?;

@@ -26,7 +26,12 @@ fn live(fs: &SimFs, bug: Option<Bug>, come: &mut Come) -> bool {
 }
 
 /// Opens the log on a sound disk. Gives it, and how many steps it has come.
-fn reopen(fs: &SimFs, bug: Option<Bug>, said: &[Said], come: Come) -> Result<(Life, usize), String> {
+fn reopen(
+    fs: &SimFs,
+    bug: Option<Bug>,
+    said: &[Said],
+    come: Come,
+) -> Result<(Life, usize), String> {
     let opened = catch_unwind(AssertUnwindSafe(|| Life::open(fs, bug)));
     let life = match opened {
         Ok(Ok(life)) => life,

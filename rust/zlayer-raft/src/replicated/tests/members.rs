@@ -368,7 +368,10 @@ async fn strangers_are_refused_by_name() {
     assert_eq!(say(&server, 2, &right).await, Ok(()));
     let cluster_id = Envelope { cluster_id: "zl-other".into(), ..right.clone() };
     let refusal = say(&server, 2, &cluster_id).await.unwrap_err();
-    assert_eq!(refusal.to_string(), "this server is of cluster zl-test, the request is for zl-other");
+    assert_eq!(
+        refusal.to_string(),
+        "this server is of cluster zl-test, the request is for zl-other"
+    );
     let target = Envelope { to: 3, ..right.clone() };
     let refused = Err(PeerRefusal::WrongTarget { expected: 1, found: 3 });
     assert_eq!(say(&server, 2, &target).await, refused);
@@ -410,6 +413,28 @@ async fn strangers_are_refused_by_name() {
         bytes.extend([0xff; 9]);
         let answer = server.handle(2, bytes.into()).await;
         assert!(wire::read_answer(&answer, |_| Ok(())).is_err(), "{kind:?}");
+    }
+    // A command of a later version is refused before it counts, too: an unknown one, in entries of the leader.
+    let (leader, log_index) = (cluster.leader().await.0, server.health().log_index);
+    let leading = cluster.server(leader);
+    let link = &leading.engine_for_test().link;
+    let entries = link.envelope(Kind::Append, 1, store).seal(|put| {
+        let vote = crate::replicated::types::Vote::new_committed(server.health().term, leader);
+        put.vote(&vote);
+        put.optional_log_id(None);
+        put.optional_log_id(None);
+        put.u32(1);
+        put.log_id(&crate::replicated::types::log_id(9, leader, log_index + 1));
+        put.u8(1);
+        put.bytes(b"\x01\x81\xa5entry\x82\xa8stamp_ms\x01\xa7command\x81\xa4type\xa6dream!");
+        Ok(())
+    });
+    let answer = server.handle(leader, entries.unwrap()).await;
+    match wire::read_answer(&answer, |_| Ok(())) {
+        Err(wire::NoAnswer::Refused(PeerRefusal::Unreadable { why })) => {
+            assert!(why.contains("dream!"), "{why}");
+        }
+        other => panic!("{other:?}"),
     }
     cluster.write(&create_token(50)).await;
     assert!(cluster.running().all(|(_, server)| server.health().stopped.is_none()));

@@ -94,7 +94,9 @@ async fn there_are_limits_and_over_them_nothing_is_done() {
         *name = "x".repeat(2 << 20);
     }
     match leader.propose(long).await.unwrap() {
-        Outcome::Refused { refusal: Refusal::Invalid { field, .. } } => assert_eq!(field, "command"),
+        Outcome::Refused { refusal: Refusal::Invalid { field, .. } } => {
+            assert_eq!(field, "command")
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(leader.health().proposals_waiting, 0);
@@ -145,7 +147,8 @@ async fn a_decision_of_an_earlier_time_in_office_is_void() {
     let (_, leader) = cluster.leader().await;
     let newest = leader.leadership().borrow().own.unwrap();
     assert!(newest.term > own.term);
-    for wrong in [own, LeaderId { term: newest.term + 1, ..newest }, LeaderId { node: 2, ..newest }] {
+    for wrong in [own, LeaderId { term: newest.term + 1, ..newest }, LeaderId { node: 2, ..newest }]
+    {
         let refused = leader.propose_if_leader(wrong, redeem(token, 2)).await.unwrap_err();
         assert!(is_refused(&refused), "{refused:?}");
     }

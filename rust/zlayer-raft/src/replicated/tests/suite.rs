@@ -31,8 +31,7 @@ impl StoreBuilder<Types, LogStore, Machine, Guard> for Builder {
         let loaded = load(&options, &Ground::default(), Planted::default()).unwrap();
         let bytes = options.limits.message_bytes;
         let store = LogStore::new(loaded.wal, loaded.book, bytes, Planted::default());
-        let (core, copies) =
-            Core::new(loaded.image, loaded.shelf, u64::MAX, Planted::default());
+        let (core, copies) = Core::new(loaded.image, loaded.shelf, u64::MAX, Planted::default());
         let guard = Guard { _dir: dir, _copies: std::sync::Mutex::new(copies) };
         Ok((guard, store, Machine(Arc::new(core))))
     }

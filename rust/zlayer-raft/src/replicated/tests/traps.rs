@@ -229,7 +229,8 @@ fn starts_after_truncating(bug: Option<Bug>) {
         machine.install_snapshot(&meta, handle).await.unwrap();
     });
     let (mut store, mut machine) = halves(&fs.after_power_cut(Survive::Nothing), None);
-    let helper = async { StorageHelper::new(&mut store, &mut machine).with_id(1).get_initial_state().await };
+    let helper =
+        async { StorageHelper::new(&mut store, &mut machine).with_id(1).get_initial_state().await };
     run(helper).expect("it never starts again");
 }
 
@@ -245,11 +246,14 @@ fn committed_is_not_believed(bug: Option<Bug>) {
     let head = record::encode_head(&record::Head { store: 7, ..record::Head::default() }, None);
     book.replay(1, &head).unwrap();
     let entries: Vec<_> = (0..4).map(|index| entry(1, index)).collect();
-    for (number, bytes) in record::encode_entries(&entries, None, 1 << 20).unwrap().iter().enumerate() {
+    for (number, bytes) in
+        record::encode_entries(&entries, None, 1 << 20).unwrap().iter().enumerate()
+    {
         book.replay(number as u64 + 2, bytes).unwrap();
     }
     // As far as it is here, and further; and one of another leader at the same index.
-    for (committed, expected) in [(log_id(1, 1, 2), 2), (log_id(1, 1, 9), 2), (log_id(2, 1, 3), 2)] {
+    for (committed, expected) in [(log_id(1, 1, 2), 2), (log_id(1, 1, 9), 2), (log_id(2, 1, 3), 2)]
+    {
         let vote = record::encode_vote(&Vote::new(2, 1), Some(&committed));
         book.replay(9, &vote).unwrap();
         assert_eq!(book.committed_here().map(|id| id.index), Some(expected));
