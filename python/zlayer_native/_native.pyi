@@ -95,7 +95,18 @@ class ServerNode:
     @staticmethod
     def start(options_json: bytes) -> ServerNode: ...
     def local_addr(self) -> str: ...
+    def raft_addr(self) -> str | None:
+        """Where the other servers reach this one, or None where it is alone."""
     def submit(self, ticket: int, command_json: bytes) -> None: ...
+    def ask(self, ticket: int, question_json: bytes) -> None:
+        """A question about the servers; answered by `drain`, as a command is.
+
+        `{"form": {"members": [M, …]}}`, `{"add": M}`, `{"promote": {"ids": [2, 3]}}`,
+        `{"remove": {"id": 3}}`, `{"move": M}`, `{"transfer": {"to": 2}}` or `{"barrier": {}}`,
+        with M as `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
+        """
+    def members(self) -> bytes:
+        """The servers as JSON: `items` of `id`, `raft_addr`, `api_addr`, `voter`; `is_changing`."""
     def wake_fd(self) -> int: ...
     def drain(self, max: int = 1024) -> Sequence[tuple[int, bytes | None, str | None]]:
         """Finished commands: (ticket, outcome as JSON, or None and an error text)."""

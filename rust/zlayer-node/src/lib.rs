@@ -3,6 +3,7 @@
 //! ```text
 //! accept ─ sni ─┬─ join.<cluster>   → splice → unix socket of the Enrollment service
 //!               └─ server.<cluster> → tls, peer → server/ (ReportStatus, WatchAssignments)
+//! peers/ ─ the other servers: consensus, and the sessions that followers serve for the leader
 //! ```
 //!
 //! What is decided (who is alive, who may enrol) is decided in `zlayer-core`; this crate carries it out.
@@ -19,11 +20,12 @@ pub mod wake;
 mod accept;
 mod limits;
 mod peer;
+mod peers;
 mod sni;
 mod splice;
 mod tls;
 
 pub use error::NodeError;
-pub use options::{ServerLimits, ServerOptions};
-pub use server::{Completion, NodesQuery, ServerNode};
-pub use zlayer_raft::ProposeError;
+pub use options::{MemberOptions, RaftOptions, ServerLimits, ServerOptions};
+pub use server::{Asked, AskedError, Completion, NodesQuery, ServerNode};
+pub use zlayer_raft::{MembershipError, ProposeError};

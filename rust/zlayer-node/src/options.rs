@@ -33,6 +33,66 @@ pub struct ServerOptions {
     /// Limits of the port.
     #[serde(default)]
     pub limits: ServerLimits,
+    /// The other servers. Without it this one is alone, and agrees with itself.
+    #[serde(default)]
+    pub raft: Option<RaftOptions>,
+}
+
+/// How several servers find each other and agree.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RaftOptions {
+    /// `host:port` of the port for the other servers; port 0 takes a free one.
+    pub listen: String,
+    /// `host:port` where the others reach it. Default: where it listens.
+    #[serde(default)]
+    pub advertise: String,
+    /// `host:port` of this server's HTTP API, for whoever is sent on to it.
+    #[serde(default)]
+    pub api_addr: String,
+    /// All servers that form the cluster, this one among them, alike on each: the one with the lowest id forms it
+    /// once all are up. Empty: it waits until it is added, or formed by a call. Of no effect once there are members.
+    #[serde(default)]
+    pub members: Vec<MemberOptions>,
+    /// Between heartbeats, milliseconds; 0 takes the engine's default. An election takes place after 2.5 to 4 times
+    /// as long without one.
+    #[serde(default)]
+    pub heartbeat_ms: u64,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberOptions {
+    /// Its id, 1..=999.
+    pub id: u64,
+    /// `host:port` for the other servers.
+    pub raft_addr: String,
+    /// `host:port` of its HTTP API.
+    #[serde(default)]
+    pub api_addr: String,
+}
+
+impl RaftOptions {
+    fn check(&self, node_id: u64) -> Result<(), NodeError> {
+        let mut ids: Vec<u64> = self.members.iter().map(|member| member.id).collect();
+        ids.sort_unstable();
+        if ids.iter().any(|id| !(1..1000).contains(id)) {
+            return Err(NodeError::option("raft.members", "an id is not within 1..=999"));
+        }
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(NodeError::option("raft.members", "an id occurs twice"));
+        }
+        if !ids.is_empty() && !ids.contains(&node_id) {
+            return Err(NodeError::option("raft.members", "this server is not among them"));
+        }
+        Ok(())
+    }
+
+    /// Whether this server forms the cluster.
+    pub(crate) fn forms(&self, node_id: u64) -> bool {
+        self.members.iter().map(|member| member.id).min() == Some(node_id)
+    }
 }
 
 // By hand, so that the key never gets into a log.
@@ -166,6 +226,9 @@ impl ServerOptions {
         if !(1..1000).contains(&self.node_id) {
             return Err(NodeError::option("node_id", "is not within 1..=999"));
         }
+        if let Some(raft) = &self.raft {
+            raft.check(self.node_id)?;
+        }
         let limits = &self.limits;
         let positive = [
             ("limits.threads", limits.threads as u64),
@@ -248,6 +311,15 @@ mod tests {
             let mut bad = document();
             bad[field] = value;
             assert!(read(&bad).unwrap_err().to_string().starts_with(field));
+        }
+        for members in [
+            serde_json::json!([{"id": 2, "raft_addr": "b:1"}]),
+            serde_json::json!([{"id": 1, "raft_addr": "a:1"}, {"id": 1, "raft_addr": "b:1"}]),
+            serde_json::json!([{"id": 1, "raft_addr": "a:1"}, {"id": 1000, "raft_addr": "b:1"}]),
+        ] {
+            let mut bad = document();
+            bad["raft"] = serde_json::json!({"listen": "127.0.0.1:0", "members": members});
+            assert!(read(&bad).unwrap_err().to_string().starts_with("raft.members"));
         }
         let mut bad = document();
         bad["limits"] = serde_json::json!({"handshakes_max": 0});

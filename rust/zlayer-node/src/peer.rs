@@ -152,10 +152,8 @@ fn parse_uri(uri: &str, cluster_id: &str, role: &str) -> Result<NodeId, PeerErro
         .and_then(|rest| rest.strip_prefix(cluster_id))
         .and_then(|rest| rest.strip_prefix('/'))
         .ok_or(PeerError::TrustDomain)?;
-    let id = path
-        .strip_prefix(role)
-        .and_then(|rest| rest.strip_prefix('/'))
-        .ok_or(PeerError::Role)?;
+    let id =
+        path.strip_prefix(role).and_then(|rest| rest.strip_prefix('/')).ok_or(PeerError::Role)?;
     let canonical =
         id.bytes().all(|byte| byte.is_ascii_digit()) && !id.starts_with('0') && !id.is_empty();
     if !canonical {

@@ -110,7 +110,11 @@ impl Refusal {
 
     /// Reads the name out of a status, on the worker's side.
     pub fn of(status: &Status) -> Option<Self> {
-        let name = status.metadata().get(KEY)?.to_str().ok()?;
+        Self::named(status.metadata().get(KEY)?.to_str().ok()?)
+    }
+
+    /// The inverse of [`Refusal::name`].
+    pub(crate) fn named(name: &str) -> Option<Self> {
         ALL.into_iter().find(|refusal| refusal.name() == name)
     }
 

@@ -3,10 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use zlayer_core::command::{Command, Outcome};
-use zlayer_node::{Completion, NodesQuery, ProposeError, ServerNode as Node, ServerOptions};
+use zlayer_node::{Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions};
 
 use crate::enter::Home;
-use crate::errors::CoreError;
+use crate::errors::{CoreError, asked_error};
 use crate::session::duration;
 
 /// The server's core: worker port, sessions, leases and control log, all on Rust threads.
@@ -42,6 +42,23 @@ impl ServerNode {
             .map_err(|error| CoreError::new_err(format!("command: {error}")))?;
         self.node.submit(ticket, command);
         Ok(())
+    }
+
+    fn raft_addr(&self) -> Option<String> {
+        self.node.raft_addr().map(|address| address.to_string())
+    }
+
+    fn ask(&self, ticket: u64, question_json: &[u8]) -> PyResult<()> {
+        self.home.check()?;
+        let asked: Asked = serde_json::from_slice(question_json)
+            .map_err(|error| CoreError::new_err(format!("question: {error}")))?;
+        self.node.ask(ticket, asked);
+        Ok(())
+    }
+
+    fn members(&self) -> PyResult<Vec<u8>> {
+        self.home.check()?;
+        Ok(self.node.members_json())
     }
 
     fn wake_fd(&self) -> i32 {
@@ -128,7 +145,7 @@ impl ServerNode {
 fn finished(
     py: Python<'_>,
     ticket: u64,
-    result: Result<Outcome, ProposeError>,
+    result: Result<Outcome, AskedError>,
 ) -> PyResult<Finished<'_>> {
     let error = match result {
         Ok(Outcome::Refused { refusal }) => {
@@ -144,16 +161,7 @@ fn finished(
                 .map_err(|error| CoreError::new_err(error.to_string()))?;
             return Ok((ticket, Some(PyBytes::new(py, &json)), None));
         }
-        Err(error) => {
-            let code = match &error {
-                ProposeError::Overloaded => "overloaded",
-                ProposeError::NotLeader { .. } => "not_leader",
-                ProposeError::NoLeader => "no_leader",
-                ProposeError::Unknown { .. } => "unknown",
-                ProposeError::Stopped { .. } => "stopped",
-            };
-            serde_json::json!({"code": code, "message": error.to_string()})
-        }
+        Err(error) => asked_error(&error),
     };
     Ok((ticket, None, Some(error.to_string())))
 }

@@ -61,6 +61,8 @@ pub(super) struct Member {
     pub(super) session: SessionId,
     /// The newest session's connection is gone.
     pub(super) session_ended: bool,
+    /// The session goes on from an earlier leader's time, and its worker has heard nothing of this engine.
+    pub(super) is_announced: bool,
     pub(super) presence: Presence,
     pub(super) held: Held,
     pub(super) flight: Flight,
@@ -81,6 +83,7 @@ impl Member {
             incarnation,
             session: SessionId::default(),
             session_ended: true,
+            is_announced: false,
             presence,
             held: Held::Nothing,
             flight: Flight::Idle,

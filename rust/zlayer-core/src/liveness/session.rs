@@ -59,6 +59,7 @@ impl Liveness {
         member.held = Held::Live(handle);
         member.session = session;
         member.session_ended = false;
+        member.is_announced = false;
         member.incarnation = incarnation;
         member.marks = Some(Arc::clone(&marks));
         self.stats.sessions_opened += 1;
@@ -69,13 +70,43 @@ impl Liveness {
         Ok((SessionLease::new(node, session, handle, marks), ack))
     }
 
+    /// Notes a session that an earlier leader has opened and that goes on by another server: its worker was told nothing
+    /// by this engine, and goes by what it was told before. So the loaded lease stays as it is; the session is there.
+    /// The worker's next report is answered by [`Self::open`] with the same session, and counts as a beat like any.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn announce(
+        &mut self,
+        now: MonoMs,
+        node: NodeId,
+        session: SessionId,
+        incarnation: u64,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), LivenessError> {
+        self.observe(now);
+        let member = self.members.get_mut(&node).ok_or(LivenessError::UnknownNode { node })?;
+        if !member.is_awaited() {
+            return self.open(now, node, session, incarnation, out).map(drop);
+        }
+        member.session = session;
+        member.session_ended = false;
+        member.incarnation = incarnation;
+        member.is_announced = true;
+        self.stats.sessions_opened += 1;
+        self.set_presence(node, Presence::Connected);
+        self.settle(now, node, out);
+        Ok(())
+    }
+
     /// What is left of the lease that an earlier session of the node was promised: should the answer to this one be
     /// lost, the worker still goes by that. What was promised before a failover is not known; there a session counts
     /// as a beat.
     fn promised_ms(&self, now: MonoMs, member: &Member) -> u64 {
         let deadline = match member.held {
             Held::Nothing => None,
-            Held::Live(_) if member.is_awaited() => None,
+            Held::Live(_) if member.is_awaited() || member.is_announced => None,
             Held::Live(handle) => self.live.deadline(handle),
             Held::Lost(handle) => self.lost.deadline(handle),
         };

@@ -102,8 +102,7 @@ impl Listening {
         socket: TcpStream,
     ) -> Result<(TlsStream<tokio::net::TcpStream>, ServerIdentity), String> {
         accept::set_up(&socket, USER_TIMEOUT).map_err(|error| error.to_string())?;
-        let socket =
-            tokio::net::TcpStream::from_std(socket).map_err(|error| error.to_string())?;
+        let socket = tokio::net::TcpStream::from_std(socket).map_err(|error| error.to_string())?;
         let acceptor = TlsAcceptor::from(Arc::clone(&self.credentials.load().server));
         let socket = acceptor.accept(socket).await.map_err(|error| error.to_string())?;
         let session = socket.get_ref().1;

@@ -15,7 +15,7 @@ mod service;
 mod transport;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ const THREADS: usize = 2;
 
 /// The port, the connections and their threads. Dropping it ends them.
 pub(crate) struct PeerNet {
-    runtime: Option<Runtime>,
+    runtime: Mutex<Option<Runtime>>,
     handle: Handle,
     transport: Arc<PeerTransport>,
     credentials: Arc<Credentials>,
@@ -65,8 +65,7 @@ impl PeerNet {
             .build()
             .map_err(|error| NodeError::io("start threads", error))?;
         let handle = runtime.handle().clone();
-        let transport =
-            Arc::new(PeerTransport::new(handle.clone(), Arc::clone(&credentials)));
+        let transport = Arc::new(PeerTransport::new(handle.clone(), Arc::clone(&credentials)));
         let (answerer, ending) = (Arc::new(OnceLock::new()), CancellationToken::new());
         let listening = Listening {
             cluster_id: options.cluster_id.clone(),
@@ -75,7 +74,8 @@ impl PeerNet {
             ending: ending.clone(),
         };
         handle.spawn(listening.run(socket));
-        Ok(Self { runtime: Some(runtime), handle, transport, credentials, answerer, local_addr, ending })
+        let runtime = Mutex::new(Some(runtime));
+        Ok(Self { runtime, handle, transport, credentials, answerer, local_addr, ending })
     }
 
     /// Whom requests are given to from now on. Once.
@@ -112,9 +112,10 @@ impl PeerNet {
     }
 
     /// Closes the port and every connection.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&self) {
         self.ending.cancel();
-        if let Some(runtime) = self.runtime.take() {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
     }

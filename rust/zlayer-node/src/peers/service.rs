@@ -23,8 +23,11 @@ pub(crate) type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Sen
 /// Whom requests are for. `from` is whom the caller's certificate names.
 pub(crate) trait Answerer: Send + Sync + 'static {
     /// One question of the engine.
-    fn call(&self, from: u64, request: Bytes)
-    -> Pin<Box<dyn Future<Output = Bytes> + Send + 'static>>;
+    fn call(
+        &self,
+        from: u64,
+        request: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Bytes> + Send + 'static>>;
 
     /// A stream of entries.
     fn appends(&self, from: u64, requests: Requests) -> Streamed<Bytes>;

@@ -1,11 +1,14 @@
 //! [`Transport`] over mTLS: three lanes a peer for the consensus engine, and one for the sessions of workers.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_core::Stream;
+use futures_util::stream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -20,9 +23,6 @@ use zlayer_wire::raft::peers_client::PeersClient;
 use super::credentials::Credentials;
 use super::line::Line;
 use crate::session::Requests;
-
-/// Answers that wait to be taken by the engine. Chosen.
-const ANSWERS_MAX: usize = 64;
 
 /// A connection of its own for each; `None` is that of the sessions.
 type Way = Option<Lane>;
@@ -63,6 +63,34 @@ impl PeerTransport {
     }
 }
 
+/// The engine's requests, as messages.
+struct Asked(Entries);
+
+impl Stream for Asked {
+    type Item = Request;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+        self.0.as_mut().poll_next(cx).map(|request| request.map(|body| Request { body }))
+    }
+}
+
+/// Sends entries, and hands the answers on as they come.
+async fn pass_on(
+    line: Arc<Line>,
+    requests: Asked,
+    answered: mpsc::UnboundedSender<Result<Bytes, TransportError>>,
+) -> Result<(), TransportError> {
+    let mut client = line.client().await?;
+    let stream = client.appends(requests).await.map_err(|status| broken(&status))?;
+    let mut stream = stream.into_inner();
+    while let Some(answer) = stream.message().await.map_err(|status| broken(&status))? {
+        if answered.send(Ok(answer.body)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 fn broken(status: &Status) -> TransportError {
     TransportError::Broken(status.message().to_owned())
 }
@@ -93,23 +121,13 @@ impl Transport for PeerTransport {
 
     fn appends(&self, target: &Target, requests: Entries) -> Answers {
         let line = self.line(target, Some(Lane::Bulk));
-        let (answered, answers) = mpsc::channel(ANSWERS_MAX);
+        // Not bounded by itself, but by the requests: the engine has few on their way.
+        let (answered, answers) = mpsc::unbounded_channel();
+        let requests = Asked(requests);
         let task = self.handle.spawn(async move {
-            let pass = async {
-                let mut client = line.client().await?;
-                let requests = requests.map(|body| Request { body });
-                let stream = client.appends(requests).await.map_err(|status| broken(&status))?;
-                let mut stream = stream.into_inner();
-                while let Some(answer) = stream.message().await.map_err(|status| broken(&status))? {
-                    if answered.send(Ok(answer.body)).await.is_err() {
-                        break;
-                    }
-                }
-                Ok(())
-            };
-            if let Err(error) = pass.await {
+            if let Err(error) = pass_on(line, requests, answered.clone()).await {
                 // Nobody may be there to hear it.
-                let _ = answered.send(Err(error)).await;
+                let _ = answered.send(Err(error));
             }
         });
         let task = AbortOnDropHandle::new(task);

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zlayer_core::command::Outcome;
 use zlayer_raft::ProposeError;
 
+use super::members::AskedError;
 use crate::wake::Wake;
 
-/// The answer to one [`crate::ServerNode::submit`].
+/// The answer to one [`crate::ServerNode::submit`] or [`crate::ServerNode::ask`].
 #[derive(Debug)]
 pub struct Completion {
     /// The caller's number for it.
     pub ticket: u64,
     /// What applying the command answered, or why there is no answer.
-    pub result: Result<Outcome, ProposeError>,
+    pub result: Result<Outcome, AskedError>,
 }
 
 /// Commands in work, and answers that wait to be collected.
@@ -37,7 +38,7 @@ struct Queue {
 pub(crate) struct InWork {
     completions: Arc<Completions>,
     ticket: u64,
-    result: Option<Result<Outcome, ProposeError>>,
+    result: Option<Result<Outcome, AskedError>>,
 }
 
 impl Completions {
@@ -53,7 +54,8 @@ impl Completions {
     pub(crate) fn begin(self: &Arc<Self>, ticket: u64) -> Option<InWork> {
         let mut queue = self.queue();
         if queue.in_work >= self.commands_max {
-            queue.done.push_back(Completion { ticket, result: Err(ProposeError::Overloaded) });
+            let result = Err(ProposeError::Overloaded.into());
+            queue.done.push_back(Completion { ticket, result });
             drop(queue);
             self.wake.wake();
             return None;
@@ -73,7 +75,7 @@ impl Completions {
 
 impl InWork {
     /// Queues the answer.
-    pub(crate) fn answer(mut self, result: Result<Outcome, ProposeError>) {
+    pub(crate) fn answer(mut self, result: Result<Outcome, AskedError>) {
         self.result = Some(result);
     }
 }
@@ -83,7 +85,7 @@ impl Drop for InWork {
         let result = self
             .result
             .take()
-            .unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped")));
+            .unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped").into()));
         let mut queue = self.completions.queue();
         queue.in_work -= 1;
         queue.done.push_back(Completion { ticket: self.ticket, result });
@@ -111,10 +113,10 @@ mod tests {
         let (taken, more) = completions.take(2);
         assert!(more);
         assert_eq!(taken.iter().map(|c| c.ticket).collect::<Vec<_>>(), [3, 2]);
-        assert!(matches!(taken[0].result, Err(ProposeError::Overloaded)));
+        assert_eq!(taken[0].result, Err(ProposeError::Overloaded.into()));
         let (taken, more) = completions.take(9);
         assert!(!more);
-        assert!(matches!(taken[0].result, Err(ProposeError::Stopped { .. })));
+        assert!(matches!(taken[0].result, Err(AskedError::Log(ProposeError::Stopped { .. }))));
         assert!(completions.begin(4).is_some(), "places are free again");
     }
 }

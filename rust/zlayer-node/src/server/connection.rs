@@ -87,6 +87,11 @@ impl Connection {
         Refusal::from_u8(self.ending.load(Ordering::Acquire))
     }
 
+    /// Wakes the task that drives it: an answer has come.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Sets the task that is woken by every change from outside.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);

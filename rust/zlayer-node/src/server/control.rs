@@ -15,6 +15,7 @@ use super::shards::Shards;
 use super::shared::Shared;
 use super::ticker::Ticker;
 use crate::accept::Listener;
+use crate::peers::PeerNet;
 use crate::refusal::Refusal;
 
 /// Time for the last statuses to reach the workers. Chosen: what a connection takes to end, and then some.
@@ -29,12 +30,14 @@ pub(crate) struct Control {
     pub(crate) ticker: Ticker,
     pub(crate) shards: Shards,
     pub(crate) listener: TcpListener,
+    /// The other servers, where there are any.
+    pub(crate) net: Option<Arc<PeerNet>>,
 }
 
 impl Control {
     /// Runs until the server stops, then ends everything: the port, the proposals, the sessions, the log.
     pub(crate) fn run(self, runtime: &Runtime) {
-        let Self { shared, ticker, shards, listener } = self;
+        let Self { shared, ticker, shards, listener, net } = self;
         runtime.block_on(async {
             let mut ticker = tokio::spawn(ticker.run());
             let accepting = accept(&shared, &shards, listener);
@@ -56,6 +59,9 @@ impl Control {
         });
         drop(shards);
         shared.log.shutdown();
+        if let Some(net) = net {
+            net.close();
+        }
         shared.wake.wake();
     }
 }

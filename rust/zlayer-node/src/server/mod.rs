@@ -1,10 +1,14 @@
 //! A server of the worker tier: the worker port, the sessions on it, the leases and the control log.
 //!
+//! Of several servers one leads: its engine decides, the others relay their workers' reports to it.
+//!
 //! ```text
 //!  zlayer-control thread                     zlayer-io threads
 //!  accept ────────────── socket ───────────> serve: hello, TLS, identity
 //!  ticker <── effects ── engine <── open, end ── drive: HTTP/2, report and watch streams
 //!     └──> control log      └── leases <──── every beat (no lock in between)
+//!            │ leadership                    seats ── relay ══ other servers ══ hosted ──> engine of the leader
+//!            └──> lead: begins and ends a time in office
 //! ```
 
 mod completions;
@@ -12,11 +16,17 @@ mod connection;
 mod control;
 mod drive;
 mod engine;
+mod hosted;
+mod lead;
+mod members;
 mod meter;
 mod metrics;
 mod nudge;
+mod peer_desk;
 mod registry;
+mod relay;
 mod report;
+mod seats;
 mod serve;
 mod service;
 mod shards;
@@ -38,20 +48,26 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use zlayer_core::command::Command;
 use zlayer_core::record::NodeId;
-use zlayer_raft::{LogOptions, SingleVoter};
+use zlayer_raft::{
+    ControlLog, LogOptions, Replicated, ReplicatedLimits, ReplicatedOptions, SingleVoter, Timers,
+};
 
 pub use completions::Completion;
+pub use members::{Asked, AskedError};
 pub use views::NodesQuery;
 
 use crate::accept;
 use crate::clock::Clock;
 use crate::error::NodeError;
-use crate::options::ServerOptions;
+use crate::options::{RaftOptions, ServerOptions};
+use crate::peers::PeerNet;
 use crate::tls;
 use crate::wake::Wake;
 use completions::Completions;
 use control::Control;
 use engine::Engine;
+use peer_desk::PeerDesk;
+use relay::Relay;
 use shards::Shards;
 use shared::Shared;
 use ticker::Ticker;
@@ -67,10 +83,17 @@ pub struct ServerNode {
     shared: Arc<Shared>,
     completions: Arc<Completions>,
     local_addr: SocketAddr,
+    others: Option<Others>,
     control: Handle,
     running: Mutex<Option<Running>>,
     /// The process that the threads live in.
     process: u32,
+}
+
+/// The other servers, and what is agreed on with them.
+struct Others {
+    net: Arc<PeerNet>,
+    replicated: Arc<Replicated>,
 }
 
 /// What has to be ended.
@@ -97,18 +120,20 @@ impl ServerNode {
         let listener = accept::bind(&options.listen)?;
         let local_addr =
             listener.local_addr().map_err(|error| NodeError::io("read the address", error))?;
-        let log = SingleVoter::open(LogOptions {
-            dir: options.control_dir.clone(),
-            cluster_id: options.cluster_id.clone(),
-            node_id: options.node_id,
-            snapshot_bytes: SNAPSHOT_BYTES,
-        })
-        .map_err(|error| NodeError::Log(error.to_string()))?;
+        let others =
+            options.raft.as_ref().map(|raft| open_replicated(options, raft)).transpose()?;
+        let log: Arc<dyn ControlLog> = match &others {
+            Some(others) => Arc::clone(&others.replicated) as Arc<dyn ControlLog>,
+            None => Arc::new(open_alone(options)?),
+        };
         let clock = Clock::new();
         let (engine, effects) = Engine::new(clock, options.ttl);
+        if others.is_some() {
+            engine.freeze();
+        }
         let wake = Arc::new(Wake::new()?);
         let completions = Completions::new(options.limits.commands_max, Arc::clone(&wake));
-        let shared = Arc::new(Shared::new(options, clock, tls, engine, Arc::new(log), wake));
+        let shared = Arc::new(Shared::new(options, clock, tls, engine, log, wake));
         let start = |error| NodeError::io("start threads", error);
         let shards = Shards::start(options.limits.threads).map_err(start)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(start)?;
@@ -119,6 +144,7 @@ impl ServerNode {
             shared: Arc::clone(&shared),
             shards,
             listener,
+            net: others.as_ref().map(|others| Arc::clone(&others.net)),
         };
         let thread = std::thread::Builder::new()
             .name("zlayer-control".into())
@@ -127,8 +153,36 @@ impl ServerNode {
                 control_loop.run(&runtime);
             })
             .map_err(start)?;
+        if let (Some(others), Some(raft)) = (&others, &options.raft) {
+            others.begin(&shared, raft, options.node_id);
+        }
         let running = Mutex::new(Some(Running { thread, ended }));
-        Ok(Self { shared, completions, local_addr, control, running, process: std::process::id() })
+        let process = std::process::id();
+        Ok(Self { shared, completions, local_addr, others, control, running, process })
+    }
+
+    /// Where the other servers reach this one; `None` where it is alone.
+    pub fn raft_addr(&self) -> Option<SocketAddr> {
+        self.others.as_ref().map(|others| others.net.local_addr())
+    }
+
+    /// Asks something of the cluster of servers; answered as [`ServerNode::submit`] is, by [`Outcome::Done`] or by
+    /// why not.
+    ///
+    /// [`Outcome::Done`]: zlayer_core::command::Outcome::Done
+    pub fn ask(&self, ticket: u64, asked: Asked) {
+        if let Some(in_work) = self.completions.begin(ticket) {
+            let log = Arc::clone(&self.shared.log);
+            let replicated = self.others.as_ref().map(|others| Arc::clone(&others.replicated));
+            self.control.spawn(async move {
+                in_work.answer(members::ask(log, replicated, asked).await);
+            });
+        }
+    }
+
+    /// The servers: `{"items": [{"id", "raft_addr", "api_addr", "voter"}], "is_changing"}`; none where it is alone.
+    pub fn members_json(&self) -> Vec<u8> {
+        members::show(self.others.as_ref().map(|others| &others.replicated))
     }
 
     /// Where the worker port listens.
@@ -142,7 +196,7 @@ impl ServerNode {
         if let Some(in_work) = self.completions.begin(ticket) {
             let shared = Arc::clone(&self.shared);
             self.control.spawn(async move {
-                in_work.answer(shared.log.propose(command).await);
+                in_work.answer(shared.log.propose(command).await.map_err(AskedError::from));
             });
         }
     }
@@ -219,6 +273,9 @@ impl ServerNode {
     ) -> Result<(), NodeError> {
         let cluster_id = &self.shared.cluster_id;
         let config = tls::server_config(cluster_id, certificate_pem, key_pem, ca_pem)?;
+        if let Some(others) = &self.others {
+            others.net.set_identity(certificate_pem, key_pem, ca_pem)?;
+        }
         self.shared.tls.store(config);
         Ok(())
     }
@@ -237,6 +294,62 @@ impl ServerNode {
             let _ = running.thread.join();
         }
     }
+}
+
+impl Others {
+    /// Answers the others, relays to them, and forms the cluster where that is this server's part.
+    fn begin(&self, shared: &Arc<Shared>, raft: &RaftOptions, node_id: u64) {
+        self.net.serve(Arc::new(PeerDesk {
+            replicated: Arc::downgrade(&self.replicated),
+            shared: Arc::downgrade(shared),
+        }));
+        let relay = Relay {
+            shared: Arc::clone(shared),
+            replicated: Arc::clone(&self.replicated),
+            transport: self.net.transport(),
+        };
+        self.net.spawn(relay.run());
+        if raft.forms(node_id) {
+            self.net.spawn(members::form(Arc::clone(&self.replicated), raft.members.clone()));
+        }
+    }
+}
+
+fn open_alone(options: &ServerOptions) -> Result<SingleVoter, NodeError> {
+    SingleVoter::open(LogOptions {
+        dir: options.control_dir.clone(),
+        cluster_id: options.cluster_id.clone(),
+        node_id: options.node_id,
+        snapshot_bytes: SNAPSHOT_BYTES,
+    })
+    .map_err(|error| NodeError::Log(error.to_string()))
+}
+
+fn open_replicated(options: &ServerOptions, raft: &RaftOptions) -> Result<Others, NodeError> {
+    let net = Arc::new(PeerNet::start(options, &raft.listen)?);
+    let raft_addr = match raft.advertise.as_str() {
+        "" => net.local_addr().to_string(),
+        named => named.to_owned(),
+    };
+    let mut timers = Timers::default();
+    if raft.heartbeat_ms != 0 {
+        timers.heartbeat = Duration::from_millis(raft.heartbeat_ms);
+        timers.election_min = timers.heartbeat * 5 / 2;
+        timers.election_max = timers.heartbeat * 4;
+    }
+    let log = ReplicatedOptions {
+        dir: options.control_dir.clone(),
+        cluster_id: options.cluster_id.clone(),
+        node_id: options.node_id,
+        raft_addr,
+        api_addr: raft.api_addr.clone(),
+        snapshot_bytes: SNAPSHOT_BYTES,
+        timers,
+        limits: ReplicatedLimits::default(),
+    };
+    let replicated = Replicated::open(log, net.transport())
+        .map_err(|error| NodeError::Log(error.to_string()))?;
+    Ok(Others { net, replicated: Arc::new(replicated) })
 }
 
 impl Drop for ServerNode {

@@ -10,11 +10,12 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use tonic::{Code, Status, Streaming};
-use zlayer_core::liveness::{Ack, Event, SessionId, SessionLease};
+use zlayer_core::liveness::{Ack, Event, SessionId};
 use zlayer_wire::v1::{StatusAck, StatusReport};
 
+use super::engine::Lease;
 use super::service::Caller;
-use super::shared::Shared;
+use super::shared::{Opening, Shared};
 use crate::clock::Clock;
 use crate::refusal::Refusal;
 
@@ -28,13 +29,15 @@ pub(crate) struct ReportStream {
     session: SessionId,
     inbound: Streaming<StatusReport>,
     phase: Phase,
+    /// Number of the newest report that another server has to answer.
+    asked: Option<u64>,
 }
 
 enum Phase {
     /// The first report has not come yet.
     Fresh,
-    /// Beats are counted. The incarnation serves to open anew after an expiry.
-    Open { lease: SessionLease, incarnation: u64 },
+    /// Beats are counted, here or by the server that leads. The incarnation serves to open anew after an expiry.
+    Open { lease: Option<Lease>, incarnation: u64 },
     /// The last report said `leaving`; this ack is sent once that is durable.
     Leaving { ack: StatusAck },
     /// Nothing more is said.
@@ -48,7 +51,7 @@ impl ReportStream {
         session: SessionId,
         inbound: Streaming<StatusReport>,
     ) -> Self {
-        Self { shared, caller, session, inbound, phase: Phase::Fresh }
+        Self { shared, caller, session, inbound, phase: Phase::Fresh, asked: None }
     }
 
     /// Answers one report, or `None` when the answer has to wait.
@@ -68,53 +71,94 @@ impl ReportStream {
         let ack = match &self.phase {
             Phase::Fresh => self.open(report)?,
             Phase::Open { .. } if report.hello.is_some() => return Err(Refusal::Protocol),
-            Phase::Open { lease, incarnation } => match self.shared.engine.beat(lease) {
-                Ok(ack) => ack,
-                Err(_stale) => self.reopen(*incarnation)?,
-            },
+            Phase::Open { lease, incarnation } => {
+                let incarnation = *incarnation;
+                match lease.as_ref().map(|lease| self.shared.engine.beat(lease)) {
+                    Some(Ok(ack)) => Some(ack),
+                    Some(Err(_)) | None => self.reopen(incarnation)?,
+                }
+            }
             // Nothing is read in these.
             Phase::Leaving { .. } | Phase::Done => return Ok(None),
         };
-        self.shared.metrics.beats.add(1);
         if let Some(resources) = &report.resources {
             self.caller.ledger.resources.note(resources);
         }
-        let ack = self.message(report.seq, ack);
+        if ack.is_some() {
+            self.shared.metrics.beats.add(1);
+        }
         if report.leaving {
-            self.leave(ack);
+            // Nothing of it counts any more but that it is answered.
+            let last = Ack { ttl_ms: 0, grace_ms: 0, next_beat_in_ms: 1, reconnect_spread_ms: 0 };
+            let is_asked = ack.is_none();
+            self.leave(self.message(report.seq, ack.unwrap_or(last)), is_asked);
             return Ok(None);
         }
-        Ok(Some(ack))
+        if ack.is_none() {
+            self.asked = Some(report.seq);
+        }
+        Ok(ack.map(|ack| self.message(report.seq, ack)))
+    }
+
+    /// The answer of the server that leads, if one has come that is waited for.
+    fn relayed(&mut self) -> Option<StatusAck> {
+        let seq = self.asked?;
+        let ack = self.shared.seats.take_answer(self.session)?;
+        self.asked = None;
+        Some(self.message(seq, ack))
     }
 
     /// The first report opens the session.
-    fn open(&mut self, report: &StatusReport) -> Result<Ack, Refusal> {
+    fn open(&mut self, report: &StatusReport) -> Result<Option<Ack>, Refusal> {
         let hello = report.hello.as_ref().ok_or(Refusal::Protocol)?;
         if !hello.required_features.is_empty() {
             return Err(Refusal::Feature);
         }
-        let ack = self.reopen(hello.incarnation)?;
-        self.caller.connection.hold_open();
+        let (session, connection) = (self.session, Arc::clone(&self.caller.connection));
+        self.shared.seats.open(session, hello.incarnation, &connection);
+        let ack = match self.reopen(hello.incarnation) {
+            Ok(ack) => ack,
+            Err(why) => {
+                self.shared.seats.close(session, false);
+                return Err(why);
+            }
+        };
+        connection.hold_open();
         self.shared.metrics.sessions_opened.add(1);
         Ok(ack)
     }
 
-    /// Gets a lease for this session: its first, or the next one after an expiry.
-    fn reopen(&mut self, incarnation: u64) -> Result<Ack, Refusal> {
+    /// Gets a lease for this session: its first, or the next one after an expiry. `None`: another server has to
+    /// answer, and is asked.
+    fn reopen(&mut self, incarnation: u64) -> Result<Option<Ack>, Refusal> {
         let node_id = self.caller.connection.node_id;
-        let (lease, ack) = self.shared.open_session(node_id, self.session, incarnation)?;
-        self.phase = Phase::Open { lease, incarnation };
-        Ok(ack)
+        match self.shared.open_session(node_id, self.session, incarnation) {
+            Ok((lease, ack)) => {
+                self.phase = Phase::Open { lease: Some(lease), incarnation };
+                self.shared.seats.greeted(self.session);
+                Ok(Some(ack))
+            }
+            Err(Opening::NotLeading) => {
+                self.phase = Phase::Open { lease: None, incarnation };
+                self.shared.seats.ask(self.session);
+                // It may have begun to lead just now, and may not have seen that this one waits.
+                if self.shared.engine.leads() { self.reopen(incarnation) } else { Ok(None) }
+            }
+            Err(Opening::Refused(why)) => Err(why),
+        }
     }
 
-    fn leave(&mut self, ack: StatusAck) {
+    fn leave(&mut self, ack: StatusAck, is_asked: bool) {
         if matches!(self.phase, Phase::Open { .. }) {
             self.caller.connection.let_go();
         }
         self.phase = Phase::Leaving { ack };
         self.caller.connection.begin_leaving();
-        let node = self.caller.connection.node_id;
-        self.shared.engine.tell(Event::Leaving { node, session: self.session });
+        self.shared.seats.leave(self.session);
+        if !is_asked {
+            let node = self.caller.connection.node_id;
+            self.shared.engine.tell(Event::Leaving { node, session: self.session });
+        }
     }
 
     fn message(&self, seq: u64, ack: Ack) -> StatusAck {
@@ -146,6 +190,9 @@ impl ReportStream {
     fn finish(&mut self, hand_over: bool) {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
         let node = self.caller.connection.node_id;
+        if matches!(phase, Phase::Open { .. } | Phase::Leaving { .. }) {
+            self.shared.seats.close(self.session, hand_over);
+        }
         match phase {
             Phase::Open { .. } => {
                 self.caller.connection.let_go();
@@ -192,6 +239,10 @@ impl Stream for ReportStream {
                 }
                 this.shared.metrics.acks.add(1);
                 this.finish(false);
+                return Poll::Ready(Some(Ok(ack)));
+            }
+            if let Some(ack) = this.relayed() {
+                this.shared.metrics.acks.add(1);
                 return Poll::Ready(Some(Ok(ack)));
             }
             match ready!(Pin::new(&mut this.inbound).poll_next(cx)) {

@@ -18,6 +18,7 @@ use super::tls_socket::TlsSocket;
 use crate::accept;
 use crate::limits::Permit;
 use crate::peer::{self, WorkerIdentity};
+use crate::refusal::Refusal;
 use crate::sni::{self, Route};
 use crate::splice::{SpliceEnd, SpliceLimits, splice};
 
@@ -115,6 +116,9 @@ fn admit(
     match shared.member(identity.node_id) {
         Ok(draining) => connection.draining.store(draining, Ordering::Relaxed),
         Err(why) => connection.refuse_all(why),
+    }
+    if shared.has_outage() {
+        connection.refuse_all(Refusal::Stopping);
     }
     shared.metrics.connections_opened.add(1);
     let rate = shared.limits.bytes_per_second_per_worker;

@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
-use zlayer_core::liveness::{Ack, Event, LivenessError, SessionId, SessionLease};
+use zlayer_core::liveness::{Ack, Event, LivenessError, SessionId};
 use zlayer_core::record::NodeId;
 use zlayer_core::time::MonoMs;
 use zlayer_raft::{ControlLog, StateView};
 
-use super::engine::Engine;
+use super::engine::{Engine, Lease, OpenError};
+use super::hosted::Hosts;
 use super::metrics::Metrics;
 use super::registry::Registry;
+use super::seats::Seats;
 use crate::clock::Clock;
 use crate::limits::{Gate, Rates};
 use crate::options::{ServerLimits, ServerOptions};
@@ -26,6 +28,15 @@ use crate::wake::Wake;
 /// Time for a worker to come back after it was asked to connect anew, milliseconds. Chosen: a handshake under
 /// load, and still well below the time in which a dead host is noticed.
 const HANDOVER_MS: u64 = 3_000;
+
+/// Why a session is not opened here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Another server decides, or none.
+    NotLeading,
+    /// It must not be served.
+    Refused(Refusal),
+}
 
 /// The server's parts.
 pub(crate) struct Shared {
@@ -44,8 +55,14 @@ pub(crate) struct Shared {
     pub(crate) splices: Arc<Gate>,
     pub(crate) splice_rates: Rates,
     pub(crate) registry: Registry,
+    /// Sessions on this server's connections.
+    pub(crate) seats: Seats,
+    /// Sessions that followers serve for this server.
+    pub(crate) hosts: Hosts,
     pub(crate) metrics: Metrics,
     pub(crate) engine: Engine,
+    /// There has been no leader for long: nobody is served here.
+    outage: AtomicBool,
     pub(crate) log: Arc<dyn ControlLog>,
     pub(crate) state: Arc<StateView>,
     /// Cap on heartbeats, for the status page.
@@ -90,6 +107,9 @@ impl Shared {
                 limits.splices_per_second_per_source,
             ),
             registry: Registry::default(),
+            seats: Seats::default(),
+            hosts: Hosts::default(),
+            outage: AtomicBool::new(false),
             metrics: Metrics::default(),
             engine,
             state: log.state(),
@@ -116,7 +136,18 @@ impl Shared {
         self.failed.get().cloned()
     }
 
-    /// Whether a node may have a session, by the control state; and whether it drains.
+    /// Notes whether there has been no leader for long; true when it is so since now.
+    pub(crate) fn note_outage(&self, lasts: bool) -> bool {
+        !self.outage.swap(lasts, Ordering::AcqRel) && lasts
+    }
+
+    /// Whether there has been no leader for long.
+    pub(crate) fn has_outage(&self) -> bool {
+        self.outage.load(Ordering::Acquire)
+    }
+
+    /// Whether a node may have a session, by the control state; and whether it drains. A server that does not lead
+    /// may not have heard of a new node yet: the leader decides then.
     ///
     /// # Errors
     /// [`Refusal::Removed`] or [`Refusal::Unknown`].
@@ -124,6 +155,7 @@ impl Shared {
         self.state.with_state(|state| match state.node(node_id) {
             Some(record) => Ok(record.draining),
             None if state.is_removed(node_id) => Err(Refusal::Removed),
+            None if !self.engine.leads() => Ok(false),
             None => Err(Refusal::Unknown),
         })
     }
@@ -131,29 +163,43 @@ impl Shared {
     /// Opens a session, or opens it anew after its lease has ended.
     ///
     /// # Errors
-    /// Why the session must not be served.
+    /// Why the session is not opened.
     pub(crate) fn open_session(
         &self,
         node_id: NodeId,
         session: SessionId,
         incarnation: u64,
-    ) -> Result<(SessionLease, Ack), Refusal> {
-        let opened = match self.engine.open(node_id, session, incarnation) {
+    ) -> Result<(Lease, Ack), Opening> {
+        self.with_member(node_id, || self.engine.open(node_id, session, incarnation))
+    }
+
+    /// Notes a session that goes on from an earlier leader's time.
+    ///
+    /// # Errors
+    /// Why the session must end.
+    pub(crate) fn announce_session(
+        &self,
+        node_id: NodeId,
+        session: SessionId,
+        incarnation: u64,
+    ) -> Result<(), Opening> {
+        self.with_member(node_id, || self.engine.announce(node_id, session, incarnation))
+    }
+
+    fn with_member<T>(
+        &self,
+        node_id: NodeId,
+        decide: impl Fn() -> Result<T, OpenError>,
+    ) -> Result<T, Opening> {
+        match decide() {
             // It enrolled a moment ago, and the ticker has not come to it.
-            Err(LivenessError::UnknownNode { .. }) => {
-                self.member(node_id)?;
+            Err(OpenError::Refused(LivenessError::UnknownNode { .. })) => {
+                self.member(node_id).map_err(Opening::Refused)?;
                 self.introduce(node_id);
-                self.engine.open(node_id, session, incarnation)
+                Ok(decide()?)
             }
-            opened => opened,
-        };
-        opened.map_err(|error| match error {
-            LivenessError::UnknownNode { .. } => Refusal::Removed,
-            LivenessError::Superseded { .. } | LivenessError::SessionEnded { .. } => {
-                Refusal::Superseded
-            }
-            LivenessError::Lease(_) => Refusal::Full,
-        })
+            decided => Ok(decided?),
+        }
     }
 
     /// Tells the engine of a node that the control state knows. Again changes nothing.

@@ -10,15 +10,15 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 use zlayer_core::command::{Command, Outcome, Transition};
-use zlayer_core::liveness::{Effect, SessionId};
+use zlayer_core::liveness::SessionId;
 use zlayer_core::record::{CertificateRecord, Labels, Liveness, NodeId, Profile, Reason};
 use zlayer_core::state::{EVENTS_KEPT, TRANSITIONS_MAX};
 use zlayer_core::time::UnixMs;
 use zlayer_raft::{LogOptions, SingleVoter};
 
 use super::connection::Connection;
-use super::engine::Engine;
-use super::shared::Shared;
+use super::engine::{Dated, Engine};
+use super::shared::{Opening, Shared};
 use super::ticker::Ticker;
 use crate::clock::Clock;
 use crate::options::ServerOptions;
@@ -37,7 +37,7 @@ struct Bench {
 
 impl Bench {
     /// And the effects that nobody carries out.
-    fn new() -> (Self, UnboundedReceiver<Effect>) {
+    fn new() -> (Self, UnboundedReceiver<Dated>) {
         let dir = TempDir::new().unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec![tls::server_name(CLUSTER)]).unwrap();
@@ -138,8 +138,8 @@ async fn a_node_that_enrolled_a_moment_ago_is_served() {
     // Nobody has told the engine of any of them.
     let open = |node| bench.shared.open_session(node, SessionId(1), 7).map(|(_, ack)| ack.ttl_ms);
     assert_eq!(open(node), Ok(10_000));
-    assert_eq!(open(removed), Err(Refusal::Removed));
-    assert_eq!(open(removed + 1), Err(Refusal::Unknown));
+    assert_eq!(open(removed), Err(Opening::Refused(Refusal::Removed)));
+    assert_eq!(open(removed + 1), Err(Opening::Refused(Refusal::Unknown)));
     assert_eq!(bench.shared.engine.counts().nodes, 1);
 }
 

@@ -12,8 +12,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use zlayer_core::command::{Command, Outcome, Transition};
 use zlayer_core::liveness::{CloseReason, Effect, Event};
 use zlayer_core::record::{EventKind, EventRecord, Liveness, NodeId, Reason};
-use zlayer_raft::{ControlLog, ProposeError};
+use zlayer_raft::{ControlLog, LeaderId, Leadership, ProposeError};
 
+use super::connection::Connection;
+use super::engine::Dated;
+use super::lead::{Office, records};
 use super::shared::Shared;
 use crate::refusal::Refusal;
 
@@ -30,44 +33,45 @@ const EVENTS_MAX: usize = 1_000;
 const TICKS_PER_SECOND: u64 = 10;
 
 /// A batch whose commit was asked for.
-type Commit =
+pub(super) type Commit =
     Pin<Box<dyn Future<Output = (Vec<Transition>, Result<Outcome, ProposeError>)> + Send>>;
 
 /// State of the task.
 pub(crate) struct Ticker {
-    shared: Arc<Shared>,
-    effects: UnboundedReceiver<Effect>,
+    pub(super) shared: Arc<Shared>,
+    effects: UnboundedReceiver<Dated>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) office: Office,
     revisions: watch::Receiver<u64>,
     /// Newest event that was looked at.
     seen: u64,
-    waiting: VecDeque<Transition>,
-    in_flight: Option<Commit>,
+    pub(super) waiting: VecDeque<Transition>,
+    pub(super) in_flight: Option<Commit>,
     ticks: u64,
     beats_before: u64,
 }
 
 impl Ticker {
-    /// Loads the engine from the control state, before anybody can connect.
-    pub(crate) fn new(shared: Arc<Shared>, effects: UnboundedReceiver<Effect>) -> Self {
+    /// Loads the engine from the control state, before anybody can connect, where this server is the only one.
+    pub(crate) fn new(shared: Arc<Shared>, effects: UnboundedReceiver<Dated>) -> Self {
         let revisions = shared.log.watch();
-        let (seen, loaded) = shared.state.with_state(|state| {
-            let loaded: Vec<_> = state
-                .nodes()
-                .map(|record| Event::Loaded {
-                    node: record.id,
-                    liveness: record.liveness,
-                    epoch: record.epoch,
-                    incarnation: record.incarnation,
-                    ttl_ms: record.ttl_ms,
-                })
-                .collect();
-            (state.revision(), loaded)
-        });
-        shared.engine.tell_all(loaded);
+        let seen = shared.state.with_state(zlayer_core::state::State::revision);
+        let mut leadership = shared.log.leadership();
+        let own = leadership.borrow_and_update().own;
+        // Of several servers none leads before it has asked the others.
+        let office = match own.filter(|_| shared.engine.leads()) {
+            Some(own) => {
+                shared.engine.tell_all(records(&shared));
+                Office::Leads(own)
+            }
+            None => Office::Follows,
+        };
         shared.refresh_join_open();
         Self {
             shared,
             effects,
+            leadership,
+            office,
             revisions,
             seen,
             waiting: VecDeque::new(),
@@ -88,6 +92,8 @@ impl Ticker {
                 biased;
                 () = stopping.cancelled() => return,
                 _ = ticks.tick() => self.tick(),
+                Ok(()) = self.leadership.changed() => self.look_who_leads(),
+                confirmed = self.office.confirmed() => self.note_confirmed(confirmed),
                 (items, result) = committed(&mut self.in_flight) => self.note_commit(&items, result),
                 Ok(()) = self.revisions.changed() => self.follow(),
                 Some(effect) = self.effects.recv() => self.carry_out(effect),
@@ -104,6 +110,9 @@ impl Ticker {
         let mut events = self.shared.take_handovers();
         events.push(Event::Tick);
         self.shared.engine.tell_all(events);
+        if matches!(self.office, Office::Follows) {
+            self.look_who_leads();
+        }
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_SECOND) {
             let beats = self.shared.metrics.beats.get();
@@ -149,6 +158,10 @@ impl Ticker {
             EventKind::Removed => self.removed(node),
             EventKind::DrainStarted => self.draining(node, true),
             EventKind::DrainStopped => self.draining(node, false),
+            // Another server has recorded what its worker said here.
+            EventKind::Left if !self.shared.engine.leads() => {
+                self.shared.registry.each_of(node, Connection::note_left);
+            }
             // The engine proposed these itself, or they concern no node.
             EventKind::Joined
             | EventKind::Suspect
@@ -187,7 +200,10 @@ impl Ticker {
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, (era, effect): Dated) {
+        if !self.shared.engine.is_now(era) {
+            return;
+        }
         match effect {
             Effect::Propose(transition) => self.waiting.push_back(transition),
             Effect::Refresh { node } => self.refresh(node),
@@ -197,6 +213,7 @@ impl Ticker {
                     CloseReason::Duplicate => Refusal::Superseded,
                 };
                 self.shared.registry.end_session(node, session, why);
+                self.shared.hosts.end_session(session, why);
             }
             Effect::DuplicateSession { node, old, new } => {
                 self.shared.metrics.duplicate_sessions.add(1);
@@ -210,7 +227,8 @@ impl Ticker {
             Effect::Alarm(held) => {
                 tracing::warn!(due = held.due, leases = held.leases, "expiry is held");
                 let command = Command::HoldExpiry { due: held.due, leases: held.leases };
-                let proposal = self.shared.log.propose(command);
+                let Some(leader) = self.office.id() else { return };
+                let proposal = self.shared.log.propose_if_leader(leader, command);
                 tokio::spawn(async move {
                     if let Err(error) = proposal.await {
                         tracing::warn!(%error, "the hold could not be recorded");
@@ -235,12 +253,13 @@ impl Ticker {
 
     /// Asks for the commit of what waits, one batch at a time: while it is written the next one gathers.
     fn propose(&mut self) {
+        let Some(leader) = self.office.id() else { return };
         if self.in_flight.is_some() || self.waiting.is_empty() {
             return;
         }
         let count = self.waiting.len().min(BATCH_MAX);
         let items: Vec<_> = self.waiting.drain(..count).collect();
-        self.in_flight = Some(Box::pin(commit(Arc::clone(&self.shared.log), items)));
+        self.in_flight = Some(Box::pin(commit(Arc::clone(&self.shared.log), leader, items)));
     }
 
     fn note_commit(&mut self, items: &[Transition], result: Result<Outcome, ProposeError>) {
@@ -259,9 +278,7 @@ impl Ticker {
         let committed = items.iter().zip(&epochs);
         for (item, epoch) in committed.clone() {
             if item.to == Liveness::Left && epoch.is_some() {
-                self.shared
-                    .registry
-                    .each_of(item.node_id, super::connection::Connection::note_left);
+                self.shared.registry.each_of(item.node_id, Connection::note_left);
             }
         }
         self.shared.engine.tell_all(
@@ -280,15 +297,17 @@ async fn committed(
     }
 }
 
-/// Commits a batch. Nobody is expired by a server that no longer leads: that is confirmed first.
+/// Commits a batch, if this server still leads as it did when it decided. Nobody is expired before that is confirmed.
 async fn commit(
     log: Arc<dyn ControlLog>,
+    leader: LeaderId,
     items: Vec<Transition>,
 ) -> (Vec<Transition>, Result<Outcome, ProposeError>) {
     let expires = items.iter().any(|item| item.reason == Reason::LeaseExpired);
     if expires && let Err(error) = log.confirm_leader().await {
         return (items, Err(error));
     }
-    let result = log.propose(Command::Transition { items: items.clone() }).await;
+    let command = Command::Transition { items: items.clone() };
+    let result = log.propose_if_leader(leader, command).await;
     (items, result)
 }

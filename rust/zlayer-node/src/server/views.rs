@@ -9,6 +9,7 @@ use zlayer_core::record::{
     EventRecord, Labels, Liveness, NodeId, NodeRecord, Profile, TokenRecord,
 };
 use zlayer_core::time::{MonoMs, UnixMs};
+use zlayer_raft::LogHealth;
 
 use super::shared::Shared;
 
@@ -33,6 +34,9 @@ pub struct NodesQuery {
 struct Page<T> {
     items: Vec<T>,
     revision: u64,
+    /// Said by a server that does not lead: it may be behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consistency: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +44,8 @@ struct EventsPage {
     items: Vec<EventRecord>,
     revision: u64,
     first_kept: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consistency: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +78,11 @@ struct NodeView {
     lease_remaining_ms: Option<u64>,
     last_beat_ago_ms: Option<u64>,
     resources: Option<ResourcesView>,
+}
+
+/// What is read on a server that does not lead may be behind what was acknowledged elsewhere.
+fn consistency(shared: &Shared) -> Option<&'static str> {
+    (!shared.engine.leads()).then_some("stale")
 }
 
 /// The state as people see it: a node that is up and drains is `Draining`.
@@ -143,7 +154,7 @@ pub(crate) fn nodes(shared: &Shared, query: &NodesQuery) -> Vec<u8> {
     });
     let now = shared.clock.now();
     let items = records.into_iter().map(|record| node_view(shared, now, record)).collect();
-    bytes(&Page { items, revision })
+    bytes(&Page { items, revision, consistency: consistency(shared) })
 }
 
 pub(crate) fn node(shared: &Shared, id: NodeId) -> Option<Vec<u8>> {
@@ -155,7 +166,7 @@ pub(crate) fn tokens(shared: &Shared) -> Vec<u8> {
     let (items, revision) = shared.state.with_state(|state| {
         (state.tokens().cloned().collect::<Vec<TokenRecord>>(), state.revision())
     });
-    bytes(&Page { items, revision })
+    bytes(&Page { items, revision, consistency: consistency(shared) })
 }
 
 pub(crate) fn token(shared: &Shared, jti: &str) -> Option<Vec<u8>> {
@@ -168,6 +179,7 @@ pub(crate) fn events(shared: &Shared, after: u64, limit: usize) -> Vec<u8> {
         items: page.events,
         revision: page.last_revision,
         first_kept: page.first_kept,
+        consistency: consistency(shared),
     })
 }
 
@@ -188,8 +200,12 @@ pub(crate) fn status(shared: &Shared, version: &str, listen: &str) -> Vec<u8> {
         "cluster_id": shared.cluster_id,
         "node_id": shared.node_id,
         "version": version,
-        "role": "leader",
+        "role": health.role.name(),
         "term": health.term,
+        "leader": health.leader,
+        "consistency": consistency(shared).unwrap_or("leader"),
+        "elections": health.elections,
+        "peers": peers(&health),
         "uptime_ms": shared.clock.now().0,
         "workers": workers,
         "ttl_ms": counts.ttl_ms,
@@ -199,6 +215,10 @@ pub(crate) fn status(shared: &Shared, version: &str, listen: &str) -> Vec<u8> {
         "expiry_held": counts.expiry_held,
         "log": {
             "last_index": health.last_index,
+            "log_index": health.log_index,
+            "commit_index": health.commit_index,
+            "commit_p50_us": health.commit_p50_us,
+            "commit_p99_us": health.commit_p99_us,
             "bytes": health.log_bytes,
             "fsync_p50_us": health.fsync_p50_us,
             "fsync_p99_us": health.fsync_p99_us,
@@ -207,11 +227,27 @@ pub(crate) fn status(shared: &Shared, version: &str, listen: &str) -> Vec<u8> {
     }))
 }
 
+fn peers(health: &LogHealth) -> Vec<serde_json::Value> {
+    let shown = health.peers.iter().map(|peer| {
+        json!({
+            "id": peer.id,
+            "raft_addr": peer.peer.raft_addr,
+            "api_addr": peer.peer.api_addr,
+            "voter": peer.is_voter,
+            "matched": peer.matched,
+            "lag": peer.lag,
+            "silent_ms": peer.silent_ms,
+            "refused": peer.refused,
+        })
+    });
+    shown.collect()
+}
+
 pub(crate) fn metrics(shared: &Shared) -> Vec<u8> {
     let mut all = shared.metrics.read();
     let (counts, stats, health) =
         (shared.engine.counts(), shared.engine.stats(), shared.log.health());
-    let more: [(&str, u64); 26] = [
+    let more: [(&str, u64); 37] = [
         ("nodes", counts.nodes),
         ("leases", counts.leases),
         ("connected_workers", counts.connected),
@@ -232,6 +268,17 @@ pub(crate) fn metrics(shared: &Shared) -> Vec<u8> {
         ("open_connections", shared.connections.used() as u64),
         ("open_joins", shared.splices.used() as u64),
         ("beats_per_second", shared.beats_per_second.load(Ordering::Relaxed)),
+        ("relayed_sessions", shared.hosts.len() as u64),
+        ("raft_leads", u64::from(shared.engine.leads())),
+        ("raft_term", health.term),
+        ("raft_leader", health.leader.unwrap_or(0)),
+        ("raft_elections_total", health.elections),
+        ("raft_peers", health.peers.len() as u64),
+        ("raft_commit_index", health.commit_index),
+        ("raft_proposals_waiting", health.proposals_waiting),
+        ("raft_records_waiting", health.records_waiting),
+        ("commit_p50_us", health.commit_p50_us),
+        ("commit_p99_us", health.commit_p99_us),
         ("log_last_index", health.last_index),
         ("log_bytes", health.log_bytes),
         ("log_appended_total", health.appended),

@@ -61,6 +61,7 @@ impl Cluster {
                 failover_ttl_secs: 300,
             },
             limits: ServerLimits::default(),
+            raft: None,
         };
         set(&mut options);
         std::fs::create_dir(&options.control_dir).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zlayer_core::command::Command;
 use zlayer_node::refusal::Refusal;
-use zlayer_node::{ProposeError, ServerNode, ServerOptions};
+use zlayer_node::{AskedError, ProposeError, ServerNode, ServerOptions};
 
 use crate::cluster::{Cluster, PATIENCE};
 use crate::pki::{Ca, Leaf};
@@ -77,7 +77,7 @@ async fn after_a_shutdown_nothing_listens_and_every_command_is_answered() {
         let answers = cluster.drain(PATIENCE);
         assert_eq!(answers.len(), 1, "{answers:?}");
         assert_eq!(answers[0].ticket, ticket);
-        assert!(matches!(answers[0].result, Err(ProposeError::Stopped { .. })));
+        assert!(matches!(answers[0].result, Err(AskedError::Log(ProposeError::Stopped { .. }))));
     }
     assert_eq!(cluster.node.stopped(), None, "it did not stop by itself");
 }
@@ -108,7 +108,8 @@ fn commands_beyond_the_limit_are_refused_by_name() {
     while answered < 200 {
         for answer in cluster.drain(PATIENCE) {
             answered += 1;
-            refused += u64::from(matches!(answer.result, Err(ProposeError::Overloaded)));
+            refused +=
+                u64::from(matches!(answer.result, Err(AskedError::Log(ProposeError::Overloaded))));
         }
     }
     assert!((1..200).contains(&refused), "{refused}");

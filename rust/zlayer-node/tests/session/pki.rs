@@ -91,6 +91,17 @@ impl Ca {
         self.leaf(Profile { names, usages: vec![Usage::ServerAuth], until })
     }
 
+    /// As the cluster issues it to a server that has others.
+    pub(crate) fn member(&self, node_id: u64) -> Leaf {
+        let name = format!("server.{CLUSTER}.zlayer.internal");
+        let names = vec![
+            uri(&format!("spiffe://{CLUSTER}/server/{node_id}")),
+            SanType::DnsName(name.as_str().try_into().unwrap()),
+        ];
+        let usages = vec![Usage::ServerAuth, Usage::ClientAuth];
+        self.leaf(Profile { names, usages, until: 2099 })
+    }
+
     pub(crate) fn worker(&self, node_id: u64) -> Leaf {
         self.leaf(Profile::worker(node_id))
     }

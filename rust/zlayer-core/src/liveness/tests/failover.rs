@@ -173,3 +173,31 @@ fn loading_more_than_fits_keeps_the_rest_as_recorded() {
     assert_eq!(server.engine.counts().leases, 3);
     assert_eq!(server.engine.counts().nodes, 5);
 }
+
+#[test]
+fn a_session_that_goes_on_by_another_server_keeps_the_loaded_lease_until_its_next_report() {
+    let mut server = loaded(1, 10_000);
+    let mut out = Vec::new();
+    let session = SessionId(5);
+    server.engine.announce(server.now, 1_000, session, 1, &mut out).unwrap();
+    server.perform(out);
+    assert_eq!(deadline(&server, 1_000), 300_000, "its worker was told nothing");
+    server.pass(120_000);
+    assert_eq!(server.log, [], "it is there, and was never away");
+    assert!(server.engine.view(1_000).unwrap().connected);
+    let (_, ack) = server.open_session(1_000, session, 1).unwrap();
+    assert_eq!((ack.ttl_ms, deadline(&server, 1_000)), (10_000, 20_000), "a beat like any");
+    server.pass(21_000);
+    assert_eq!(server.when(1_000, State::Unreachable).unwrap().1, Reason::LeaseExpired);
+}
+
+#[test]
+fn an_announced_session_whose_connection_breaks_is_suspect_at_once() {
+    let mut server = loaded(1, 10_000);
+    let mut out = Vec::new();
+    server.engine.announce(server.now, 1_000, SessionId(5), 1, &mut out).unwrap();
+    server.perform(out);
+    server.handle(Event::Disconnected { node: 1_000, session: SessionId(5) });
+    assert_eq!(server.when(1_000, State::Suspect).unwrap().1, Reason::ConnectionLost);
+    assert_eq!(deadline(&server, 1_000), 300_000);
+}

@@ -1,0 +1,131 @@
+//! What is asked of the cluster of servers: members, and who leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+use zlayer_core::command::Outcome;
+use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated};
+
+use crate::options::MemberOptions;
+
+/// Between two tries to form the cluster. Chosen: the others start within seconds.
+const FORM_RETRY: Duration = Duration::from_millis(300);
+
+/// A question to [`super::ServerNode::ask`]. As JSON: `{"remove": {"id": 3}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Asked {
+    /// Forms a cluster of these servers, this one among them. All others are up and new.
+    Form {
+        /// All of them.
+        members: Vec<MemberOptions>,
+    },
+    /// Takes a new server in; it gets the log and does not vote. On the leader, as all below.
+    Add(MemberOptions),
+    /// Lets servers vote that were added, once they have caught up.
+    Promote {
+        /// Which.
+        ids: Vec<u64>,
+    },
+    /// Removes a server for good.
+    Remove {
+        /// Which.
+        id: u64,
+    },
+    /// Notes new addresses of a server.
+    Move(MemberOptions),
+    /// Hands the leadership over.
+    Transfer {
+        /// To whom.
+        to: u64,
+    },
+    /// Waits until what is read here holds all that was acknowledged anywhere before. On any server.
+    Barrier {},
+}
+
+/// Why a command or a question has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskedError {
+    /// The control log says why.
+    #[error(transparent)]
+    Log(#[from] ProposeError),
+    /// The members were not changed.
+    #[error(transparent)]
+    Members(#[from] MembershipError),
+    /// This server has no others.
+    #[error("this server is alone: it was started without the others")]
+    Alone,
+}
+
+/// Asks.
+pub(super) async fn ask(
+    log: Arc<dyn ControlLog>,
+    replicated: Option<Arc<Replicated>>,
+    asked: Asked,
+) -> Result<Outcome, AskedError> {
+    if asked == (Asked::Barrier {}) {
+        log.read_barrier().await?;
+        return Ok(Outcome::Done);
+    }
+    let Some(replicated) = replicated else { return Err(AskedError::Alone) };
+    match asked {
+        Asked::Form { members } => replicated.form(addresses(members)),
+        Asked::Add(MemberOptions { id, raft_addr, api_addr }) => {
+            replicated.add_learner(id, raft_addr, api_addr)
+        }
+        Asked::Promote { ids } => replicated.promote(ids.into_iter().collect()),
+        Asked::Remove { id } => replicated.remove(id),
+        Asked::Move(MemberOptions { id, raft_addr, api_addr }) => {
+            replicated.move_member(id, raft_addr, api_addr)
+        }
+        Asked::Transfer { to } => replicated.transfer_leadership(to),
+        Asked::Barrier {} => return Ok(Outcome::Done),
+    }
+    .await?;
+    Ok(Outcome::Done)
+}
+
+fn addresses(members: Vec<MemberOptions>) -> BTreeMap<u64, (String, String)> {
+    members.into_iter().map(|member| (member.id, (member.raft_addr, member.api_addr))).collect()
+}
+
+/// Forms the cluster that the options name, once all of it is up; nothing where there are members already.
+pub(super) async fn form(replicated: Arc<Replicated>, members: Vec<MemberOptions>) {
+    let addresses = addresses(members);
+    let mut before = None;
+    while replicated.members().peers.is_empty() {
+        match replicated.form(addresses.clone()).await {
+            Ok(()) => return tracing::info!(servers = addresses.len(), "the cluster is formed"),
+            Err(MembershipError::AlreadyFormed | MembershipError::Stopped { .. }) => return,
+            Err(error) => {
+                if before.as_ref() != Some(&error) {
+                    tracing::info!(%error, "the cluster is not formed yet");
+                    before = Some(error);
+                }
+            }
+        }
+        tokio::time::sleep(FORM_RETRY).await;
+    }
+}
+
+/// Who is in the cluster, as JSON.
+pub(super) fn show(replicated: Option<&Arc<Replicated>>) -> Vec<u8> {
+    let members = replicated.map(|replicated| replicated.members()).unwrap_or_default();
+    let items: Vec<_> = members
+        .peers
+        .iter()
+        .map(|(id, peer)| {
+            json!({
+                "id": id,
+                "raft_addr": peer.raft_addr,
+                "api_addr": peer.api_addr,
+                "voter": members.voters.contains(id),
+            })
+        })
+        .collect();
+    let document = json!({"items": items, "is_changing": members.is_changing});
+    serde_json::to_vec(&document).unwrap_or_default()
+}

@@ -1,0 +1,60 @@
+//! What the other servers ask of this one.
+
+use std::pin::Pin;
+use std::sync::Weak;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tonic::{Status, Streaming};
+use zlayer_raft::{Replicated, Requests};
+use zlayer_wire::raft::{SessionAnswers, SessionNews};
+
+use super::hosted::host;
+use super::shared::Shared;
+use crate::peers::{Answerer, Streamed};
+
+/// See the module. Holds neither the log nor the server: both end when they are told to, whoever still asks.
+pub(super) struct PeerDesk {
+    pub(super) replicated: Weak<Replicated>,
+    pub(super) shared: Weak<Shared>,
+}
+
+impl Answerer for PeerDesk {
+    fn call(
+        &self,
+        from: u64,
+        request: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Bytes> + Send + 'static>> {
+        match self.replicated.upgrade() {
+            Some(replicated) => replicated.handle(from, request),
+            // An empty answer can't be read, and the asker takes it for none.
+            None => Box::pin(std::future::ready(Bytes::new())),
+        }
+    }
+
+    fn appends(&self, from: u64, requests: Requests) -> Streamed<Bytes> {
+        match self.replicated.upgrade() {
+            Some(replicated) => Box::pin(replicated.handle_appends(from, requests).map(Ok)),
+            None => Box::pin(stream::once(async { Err(Status::unavailable("the server stops")) })),
+        }
+    }
+
+    fn sessions(
+        &self,
+        from: u64,
+        news: Streaming<SessionNews>,
+    ) -> Result<Streamed<SessionAnswers>, Status> {
+        let stops = || Status::unavailable("the server stops");
+        let (shared, replicated) = (
+            self.shared.upgrade().ok_or_else(stops)?,
+            self.replicated.upgrade().ok_or_else(stops)?,
+        );
+        if shared.stopping.is_cancelled() {
+            return Err(stops());
+        }
+        if !replicated.members().peers.contains_key(&from) {
+            return Err(Status::permission_denied("not a member"));
+        }
+        host(shared, news)
+    }
+}

@@ -1,0 +1,236 @@
+//! The sessions on this server's connections, and what has to be told of them to the server that leads.
+//!
+//! Touched when a session opens or ends; by a beat only where another server leads.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use zlayer_core::liveness::{Ack, SessionId};
+use zlayer_core::record::NodeId;
+use zlayer_wire::raft::{GoneSession, OpenSession, SessionNews};
+
+use super::connection::Connection;
+
+/// Sessions in one message. Chosen: some 30 KiB.
+const BATCH_MAX: usize = 1_000;
+
+/// One session.
+struct Seat {
+    node: NodeId,
+    incarnation: u64,
+    connection: Arc<Connection>,
+    /// A leader has answered it once.
+    greeted: bool,
+    /// The leader was told of it.
+    told: bool,
+    /// A report waits for the leader's answer.
+    waits: bool,
+    answer: Option<Ack>,
+    leaving: bool,
+}
+
+/// A session, as a new leader has to know it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sitting {
+    pub(crate) session: SessionId,
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: u64,
+    pub(crate) greeted: bool,
+    pub(crate) waits: bool,
+    pub(crate) leaving: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Seats {
+    inner: Mutex<Inner>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    seats: HashMap<SessionId, Seat>,
+    /// A leader listens. Otherwise nothing is gathered: whoever listens next is told of everything.
+    is_relaying: bool,
+    news: SessionNews,
+}
+
+impl Inner {
+    fn tell(&mut self, session: SessionId) {
+        if !self.is_relaying {
+            return;
+        }
+        let Some(seat) = self.seats.get_mut(&session) else { return };
+        if !std::mem::replace(&mut seat.told, true) {
+            self.news.opened.push(opened(session, seat));
+            if !seat.greeted || !seat.waits {
+                return;
+            }
+        }
+        self.news.beats.push(session.0);
+    }
+}
+
+fn opened(session: SessionId, seat: &Seat) -> OpenSession {
+    OpenSession {
+        session: session.0,
+        node_id: seat.node,
+        incarnation: seat.incarnation,
+        goes_on: seat.greeted,
+    }
+}
+
+impl Seats {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session begins.
+    pub(crate) fn open(&self, session: SessionId, incarnation: u64, connection: &Arc<Connection>) {
+        let seat = Seat {
+            node: connection.node_id,
+            incarnation,
+            connection: Arc::clone(connection),
+            greeted: false,
+            told: false,
+            waits: false,
+            answer: None,
+            leaving: false,
+        };
+        self.inner().seats.insert(session, seat);
+    }
+
+    /// This server has answered it by itself.
+    pub(crate) fn greeted(&self, session: SessionId) {
+        if let Some(seat) = self.inner().seats.get_mut(&session) {
+            seat.greeted = true;
+            seat.waits = false;
+            seat.answer = None;
+        }
+    }
+
+    /// A report came that another server has to answer.
+    pub(crate) fn ask(&self, session: SessionId) {
+        let mut inner = self.inner();
+        let Some(seat) = inner.seats.get_mut(&session) else { return };
+        // One that waits is answered by the same answer.
+        if !std::mem::replace(&mut seat.waits, true) {
+            seat.answer = None;
+            inner.tell(session);
+            drop(inner);
+            self.news.notify_one();
+        }
+    }
+
+    /// The session said goodbye, and another server has to record it.
+    pub(crate) fn leave(&self, session: SessionId) {
+        let mut inner = self.inner();
+        let Some(seat) = inner.seats.get_mut(&session) else { return };
+        seat.leaving = true;
+        if inner.is_relaying {
+            inner.news.leaving.push(session.0);
+            drop(inner);
+            self.news.notify_one();
+        }
+    }
+
+    /// The session is over.
+    pub(crate) fn close(&self, session: SessionId, returns: bool) {
+        let mut inner = self.inner();
+        let Some(seat) = inner.seats.remove(&session) else { return };
+        if inner.is_relaying && seat.told {
+            inner.news.gone.push(GoneSession { session: session.0, returns });
+            drop(inner);
+            self.news.notify_one();
+        }
+    }
+
+    /// The leader's answer, for the session's stream to take. One that nobody waits for is dropped.
+    pub(crate) fn acked(&self, session: SessionId, ack: Ack) {
+        let mut inner = self.inner();
+        let Some(seat) = inner.seats.get_mut(&session) else { return };
+        seat.greeted = true;
+        if std::mem::take(&mut seat.waits) {
+            seat.answer = Some(ack);
+            seat.connection.wake();
+        }
+    }
+
+    /// Takes the answer that came.
+    pub(crate) fn take_answer(&self, session: SessionId) -> Option<Ack> {
+        self.inner().seats.get_mut(&session)?.answer.take()
+    }
+
+    /// The connection of a session.
+    pub(crate) fn connection(&self, session: SessionId) -> Option<Arc<Connection>> {
+        self.inner().seats.get(&session).map(|seat| Arc::clone(&seat.connection))
+    }
+
+    /// All sessions, for this server's own engine.
+    pub(crate) fn all(&self) -> Vec<Sitting> {
+        let inner = self.inner();
+        let sitting = |(session, seat): (&SessionId, &Seat)| Sitting {
+            session: *session,
+            node: seat.node,
+            incarnation: seat.incarnation,
+            greeted: seat.greeted,
+            waits: seat.waits,
+            leaving: seat.leaving,
+        };
+        let mut all: Vec<_> = inner.seats.iter().map(sitting).collect();
+        // The order in which they were opened says which of two of one node is the newer.
+        all.sort_unstable_by_key(|sitting| sitting.session);
+        all
+    }
+
+    /// A leader listens: all that it has to know, and from now on what is new.
+    pub(crate) fn begin_relay(&self) -> Vec<SessionNews> {
+        let mut inner = self.inner();
+        inner.is_relaying = true;
+        inner.news = SessionNews::default();
+        let mut sessions: Vec<_> = inner.seats.keys().copied().collect();
+        sessions.sort_unstable();
+        let mut batches = Vec::new();
+        for part in sessions.chunks(BATCH_MAX) {
+            let mut news = SessionNews::default();
+            for session in part {
+                let Some(seat) = inner.seats.get_mut(session) else { continue };
+                seat.told = true;
+                news.opened.push(opened(*session, seat));
+                if seat.greeted && seat.waits {
+                    news.beats.push(session.0);
+                }
+                if seat.leaving {
+                    news.leaving.push(session.0);
+                }
+            }
+            batches.push(news);
+        }
+        batches
+    }
+
+    /// Nobody listens any more.
+    pub(crate) fn end_relay(&self) {
+        let mut inner = self.inner();
+        inner.is_relaying = false;
+        inner.news = SessionNews::default();
+        inner.seats.values_mut().for_each(|seat| seat.told = false);
+    }
+
+    /// Whether a leader listens.
+    pub(crate) fn is_relaying(&self) -> bool {
+        self.inner().is_relaying
+    }
+
+    /// Resolves when there may be something to tell.
+    pub(crate) async fn wait(&self) {
+        self.news.notified().await;
+    }
+
+    /// What is to be told; `None`: nothing.
+    pub(crate) fn take_news(&self) -> Option<SessionNews> {
+        let news = std::mem::take(&mut self.inner().news);
+        (news != SessionNews::default()).then_some(news)
+    }
+}

@@ -1,0 +1,12 @@
+//! Three real servers on loopback, with real certificates, and real workers' sessions on them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test fails by panicking.
+
+#[path = "../session/pki.rs"]
+mod pki;
+
+mod failover;
+mod fleet;
+mod identity;
+mod members;
+mod relayed;
