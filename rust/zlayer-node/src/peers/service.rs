@@ -35,7 +35,7 @@ pub(crate) trait Answerer: Send + Sync + 'static {
     /// The sessions of a follower.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION where this server does not lead.
+    /// `FAILED_PRECONDITION` where this server does not lead.
     fn sessions(
         &self,
         from: u64,

@@ -27,11 +27,15 @@ use crate::session::Requests;
 /// A connection of its own for each; `None` is that of the sessions.
 type Way = Option<Lane>;
 
+/// A line, and where it leads.
+type Addressed = (String, Arc<Line>);
+
 /// See the module.
 pub(crate) struct PeerTransport {
     handle: Handle,
     credentials: Arc<Credentials>,
-    lines: Mutex<HashMap<(u64, Way), (String, Arc<Line>)>>,
+    /// By server, with the address that each is dialled at.
+    lines: Mutex<HashMap<(u64, Way), Addressed>>,
 }
 
 impl PeerTransport {

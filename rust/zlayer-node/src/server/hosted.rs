@@ -1,7 +1,8 @@
 //! The sessions that a follower serves for this server, while it leads.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -9,6 +10,7 @@ use tonic::{Status, Streaming};
 use zlayer_core::liveness::{Ack, Event, SessionId};
 use zlayer_core::record::NodeId;
 use zlayer_wire::raft::{EndedSession, OpenSession, SessionAck, SessionAnswers, SessionNews};
+use zlayer_wire::v1::Resources;
 
 use super::engine::{Lease, OpenError};
 use super::shared::{Opening, Shared};
@@ -17,32 +19,42 @@ use crate::refusal::Refusal;
 
 type Answers = UnboundedSender<Result<SessionAnswers, Status>>;
 
-/// Where the sessions of followers are, by this server's numbers: to end them.
+/// Where a session is that a follower serves.
+struct Host {
+    /// The follower's number of it.
+    theirs: u64,
+    /// Where the worker's connection comes from, by what the follower says.
+    address: Option<SocketAddr>,
+    answers: Answers,
+}
+
+/// The sessions that followers serve, by this server's numbers: to end them, and to show them.
 #[derive(Default)]
-pub(crate) struct Hosts(Mutex<HashMap<SessionId, (u64, Answers)>>);
+pub(crate) struct Hosts(Mutex<HashMap<SessionId, Host>>);
 
 impl Hosts {
-    fn put(&self, session: SessionId, theirs: u64, answers: &Answers) {
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.insert(session, (theirs, answers.clone()));
-    }
-
-    fn take(&self, session: SessionId) -> Option<(u64, Answers)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session)
+    fn hosts(&self) -> MutexGuard<'_, HashMap<SessionId, Host>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a session, if a follower has it.
     pub(crate) fn end_session(&self, session: SessionId, why: Refusal) {
-        if let Some((theirs, answers)) = self.take(session) {
-            let ended = vec![EndedSession { session: theirs, reason: why.name().into() }];
+        let host = self.hosts().remove(&session);
+        if let Some(Host { theirs, answers, .. }) = host {
             // The follower may be gone, and the session with it.
-            let _ = answers.send(Ok(SessionAnswers { acks: Vec::new(), ended }));
+            let _ = answers
+                .send(Ok(SessionAnswers { acks: Vec::new(), ended: vec![ended(theirs, why)] }));
         }
+    }
+
+    /// Where a session's worker is.
+    pub(crate) fn address(&self, session: SessionId) -> Option<SocketAddr> {
+        self.hosts().get(&session)?.address
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.hosts().len()
     }
 }
 
@@ -68,7 +80,7 @@ fn not_leading() -> Status {
 /// Serves a follower's stream, on a task of its own.
 ///
 /// # Errors
-/// FAILED_PRECONDITION where this server does not lead.
+/// `FAILED_PRECONDITION` where this server does not lead.
 pub(crate) fn host(
     shared: Arc<Shared>,
     mut news: Streaming<SessionNews>,
@@ -123,6 +135,16 @@ impl Guests {
                 self.end(&hosted, gone.returns);
             }
         }
+        for reported in news.resources {
+            if let Some(Hosted { node, .. }) = self.sessions.get(&reported.session) {
+                let resources = Resources {
+                    cpu_millicores: reported.cpu_millicores,
+                    memory_bytes: reported.memory_bytes,
+                    disk_bytes: reported.disk_bytes,
+                };
+                self.shared.registry.note_resources(*node, &resources);
+            }
+        }
         if said != SessionAnswers::default() {
             // A follower that is gone is noticed at the next message.
             let _ = self.answers.send(Ok(said));
@@ -131,7 +153,7 @@ impl Guests {
     }
 
     fn open(&mut self, opened: &OpenSession, said: &mut SessionAnswers) -> Result<(), ()> {
-        let OpenSession { session: theirs, node_id: node, incarnation, goes_on } = *opened;
+        let OpenSession { session: theirs, node_id: node, incarnation, goes_on, .. } = *opened;
         let session = SessionId(self.shared.registry.next_id());
         let mut hosted = Hosted { node, session, incarnation, lease: None };
         if goes_on {
@@ -148,7 +170,8 @@ impl Guests {
         } else {
             self.shared.metrics.sessions_opened.add(1);
         }
-        self.shared.hosts.put(session, theirs, &self.answers);
+        let (address, answers) = (opened.address.parse().ok(), self.answers.clone());
+        self.shared.hosts.hosts().insert(session, Host { theirs, address, answers });
         if let Some(before) = self.sessions.insert(theirs, hosted) {
             self.end(&before, true);
         }
@@ -169,7 +192,7 @@ impl Guests {
             self.shared.metrics.beats.add(1);
             self.sessions.insert(theirs, hosted);
         } else {
-            self.shared.hosts.take(hosted.session);
+            self.shared.hosts.hosts().remove(&hosted.session);
         }
         Ok(())
     }
@@ -197,7 +220,7 @@ impl Guests {
     }
 
     fn end(&self, hosted: &Hosted, returns: bool) {
-        self.shared.hosts.take(hosted.session);
+        self.shared.hosts.hosts().remove(&hosted.session);
         self.shared.session_ended(hosted.node, hosted.session, returns);
     }
 }

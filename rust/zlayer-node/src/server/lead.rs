@@ -110,8 +110,8 @@ impl Ticker {
 
     /// A session on this server's own connections, which another server answered until now.
     fn take_over(&self, sitting: Sitting) {
-        let Sitting { session, node, incarnation, greeted, waits, leaving } = sitting;
-        let taken = if greeted && !waits {
+        let Sitting { session, node, incarnation, standing } = sitting;
+        let taken = if standing.greeted && !standing.waits {
             self.shared.announce_session(node, session, incarnation)
         } else {
             // The lease is the stream's; it gets one of its own with the next report.
@@ -120,7 +120,7 @@ impl Ticker {
             })
         };
         match taken {
-            Ok(()) if leaving => self.shared.engine.tell(Event::Leaving { node, session }),
+            Ok(()) if standing.leaving => self.shared.engine.tell(Event::Leaving { node, session }),
             Ok(()) | Err(Opening::NotLeading) => {}
             Err(Opening::Refused(why)) => self.shared.registry.end_session(node, session, why),
         }

@@ -104,6 +104,11 @@ impl Registry {
         nodes.values().flat_map(|entry| &entry.connections).for_each(|c| c.end(why));
     }
 
+    /// Notes what a node reported by way of another server.
+    pub(crate) fn note_resources(&self, node_id: NodeId, resources: &Resources) {
+        self.nodes().entry(node_id).or_default().ledger.resources.note(resources);
+    }
+
     /// What is known of a node beside its record and its lease.
     pub(crate) fn presence(&self, node_id: NodeId) -> Presence {
         let nodes = self.nodes();

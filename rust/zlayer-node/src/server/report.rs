@@ -83,6 +83,7 @@ impl ReportStream {
         };
         if let Some(resources) = &report.resources {
             self.caller.ledger.resources.note(resources);
+            self.shared.seats.note_resources(self.session, resources);
         }
         if ack.is_some() {
             self.shared.metrics.beats.add(1);

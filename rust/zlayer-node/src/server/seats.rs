@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use zlayer_core::liveness::{Ack, SessionId};
 use zlayer_core::record::NodeId;
-use zlayer_wire::raft::{GoneSession, OpenSession, SessionNews};
+use zlayer_wire::raft::{GoneSession, OpenSession, SessionNews, SessionResources};
+use zlayer_wire::v1::Resources;
 
 use super::connection::Connection;
 
@@ -20,14 +21,22 @@ struct Seat {
     node: NodeId,
     incarnation: u64,
     connection: Arc<Connection>,
-    /// A leader has answered it once.
-    greeted: bool,
     /// The leader was told of it.
     told: bool,
-    /// A report waits for the leader's answer.
-    waits: bool,
+    standing: Standing,
     answer: Option<Ack>,
-    leaving: bool,
+    resources: Option<Resources>,
+}
+
+/// What became of a session so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Standing {
+    /// A leader has answered it once.
+    pub(crate) greeted: bool,
+    /// A report waits for the leader's answer.
+    pub(crate) waits: bool,
+    /// It said goodbye.
+    pub(crate) leaving: bool,
 }
 
 /// A session, as a new leader has to know it.
@@ -36,9 +45,7 @@ pub(crate) struct Sitting {
     pub(crate) session: SessionId,
     pub(crate) node: NodeId,
     pub(crate) incarnation: u64,
-    pub(crate) greeted: bool,
-    pub(crate) waits: bool,
-    pub(crate) leaving: bool,
+    pub(crate) standing: Standing,
 }
 
 /// See the module.
@@ -64,7 +71,7 @@ impl Inner {
         let Some(seat) = self.seats.get_mut(&session) else { return };
         if !std::mem::replace(&mut seat.told, true) {
             self.news.opened.push(opened(session, seat));
-            if !seat.greeted || !seat.waits {
+            if !seat.standing.greeted || !seat.standing.waits {
                 return;
             }
         }
@@ -77,7 +84,17 @@ fn opened(session: SessionId, seat: &Seat) -> OpenSession {
         session: session.0,
         node_id: seat.node,
         incarnation: seat.incarnation,
-        goes_on: seat.greeted,
+        goes_on: seat.standing.greeted,
+        address: seat.connection.address.to_string(),
+    }
+}
+
+fn reported(session: SessionId, resources: &Resources) -> SessionResources {
+    SessionResources {
+        session: session.0,
+        cpu_millicores: resources.cpu_millicores,
+        memory_bytes: resources.memory_bytes,
+        disk_bytes: resources.disk_bytes,
     }
 }
 
@@ -92,11 +109,10 @@ impl Seats {
             node: connection.node_id,
             incarnation,
             connection: Arc::clone(connection),
-            greeted: false,
             told: false,
-            waits: false,
+            standing: Standing::default(),
             answer: None,
-            leaving: false,
+            resources: None,
         };
         self.inner().seats.insert(session, seat);
     }
@@ -104,8 +120,8 @@ impl Seats {
     /// This server has answered it by itself.
     pub(crate) fn greeted(&self, session: SessionId) {
         if let Some(seat) = self.inner().seats.get_mut(&session) {
-            seat.greeted = true;
-            seat.waits = false;
+            seat.standing.greeted = true;
+            seat.standing.waits = false;
             seat.answer = None;
         }
     }
@@ -115,7 +131,7 @@ impl Seats {
         let mut inner = self.inner();
         let Some(seat) = inner.seats.get_mut(&session) else { return };
         // One that waits is answered by the same answer.
-        if !std::mem::replace(&mut seat.waits, true) {
+        if !std::mem::replace(&mut seat.standing.waits, true) {
             seat.answer = None;
             inner.tell(session);
             drop(inner);
@@ -127,9 +143,21 @@ impl Seats {
     pub(crate) fn leave(&self, session: SessionId) {
         let mut inner = self.inner();
         let Some(seat) = inner.seats.get_mut(&session) else { return };
-        seat.leaving = true;
+        seat.standing.leaving = true;
         if inner.is_relaying {
             inner.news.leaving.push(session.0);
+            drop(inner);
+            self.news.notify_one();
+        }
+    }
+
+    /// The session's worker has reported what it uses. Told to whoever leads; kept for the next one.
+    pub(crate) fn note_resources(&self, session: SessionId, resources: &Resources) {
+        let mut inner = self.inner();
+        let Some(seat) = inner.seats.get_mut(&session) else { return };
+        seat.resources = Some(*resources);
+        if inner.is_relaying {
+            inner.news.resources.push(reported(session, resources));
             drop(inner);
             self.news.notify_one();
         }
@@ -150,8 +178,8 @@ impl Seats {
     pub(crate) fn acked(&self, session: SessionId, ack: Ack) {
         let mut inner = self.inner();
         let Some(seat) = inner.seats.get_mut(&session) else { return };
-        seat.greeted = true;
-        if std::mem::take(&mut seat.waits) {
+        seat.standing.greeted = true;
+        if std::mem::take(&mut seat.standing.waits) {
             seat.answer = Some(ack);
             seat.connection.wake();
         }
@@ -174,9 +202,7 @@ impl Seats {
             session: *session,
             node: seat.node,
             incarnation: seat.incarnation,
-            greeted: seat.greeted,
-            waits: seat.waits,
-            leaving: seat.leaving,
+            standing: seat.standing,
         };
         let mut all: Vec<_> = inner.seats.iter().map(sitting).collect();
         // The order in which they were opened says which of two of one node is the newer.
@@ -198,12 +224,13 @@ impl Seats {
                 let Some(seat) = inner.seats.get_mut(session) else { continue };
                 seat.told = true;
                 news.opened.push(opened(*session, seat));
-                if seat.greeted && seat.waits {
+                if seat.standing.greeted && seat.standing.waits {
                     news.beats.push(session.0);
                 }
-                if seat.leaving {
+                if seat.standing.leaving {
                     news.leaving.push(session.0);
                 }
+                news.resources.extend(seat.resources.map(|known| reported(*session, &known)));
             }
             batches.push(news);
         }

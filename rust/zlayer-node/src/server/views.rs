@@ -106,6 +106,8 @@ impl NodesQuery {
 fn node_view(shared: &Shared, now: MonoMs, record: NodeRecord) -> NodeView {
     let known = shared.engine.view(record.id);
     let presence = shared.registry.presence(record.id);
+    let relayed = || known.and_then(|node| node.session).and_then(|id| shared.hosts.address(id));
+    let address = presence.address.or_else(relayed);
     NodeView {
         id: record.id,
         role: "worker",
@@ -117,7 +119,7 @@ fn node_view(shared: &Shared, now: MonoMs, record: NodeRecord) -> NodeView {
         incarnation: record.incarnation.to_string(),
         certificate_not_after_ms: record.certificates.last().map(|c| c.not_after_ms),
         connected: known.is_some_and(|node| node.connected),
-        address: presence.address.map(|address| address.to_string()),
+        address: address.map(|address| address.to_string()),
         ttl_ms: known.map(|node| node.ttl_ms).filter(|ttl| *ttl != 0).unwrap_or(record.ttl_ms),
         next_beat_in_ms: known.and_then(|node| node.next_beat).map(|at| at.since(now)),
         lease_remaining_ms: known.and_then(|node| node.deadline).map(|at| at.since(now)),

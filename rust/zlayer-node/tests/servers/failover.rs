@@ -115,23 +115,28 @@ fn a_follower_dies_and_its_workers_go_elsewhere() {
     assert_eq!(fleet.ask(leader, zlayer_node::Asked::Barrier {}), Ok(Outcome::Done));
 }
 
-#[test]
-fn without_a_quorum_nobody_is_told_anything_and_nobody_expires() {
-    let mut fleet = Fleet::formed(3);
+/// One server of three, with a worker, and the others gone; and then back.
+fn alone(fleet: &mut Fleet, alone: usize) {
     let jti = fleet.token();
-    let (node, leaf) = fleet.enrol(&jti);
-    let alone = fleet.follower();
-    let worker = fleet.worker(node, &leaf, vec![fleet.options[alone].listen.clone()]);
-    until("Ready", || fleet.state(alone, node) == "Ready");
+    let ((node, leaf), (lost, its)) = (fleet.enrol(&jti), fleet.enrol(&jti));
+    let here = vec![fleet.options[alone].listen.clone()];
+    let worker = fleet.worker(node, &leaf, here.clone());
+    let other = fleet.worker(lost, &its, here);
+    until("Ready", || fleet.state(alone, node) == "Ready" && fleet.state(alone, lost) == "Ready");
+    // By whoever leads, and noted there a moment after it is committed.
+    let before = 2 * fleet.metric(alone, "raft_leads");
+    until("noted", || fleet.metric(alone, "transitions_total") == before);
     let others: Vec<_> = fleet.up().filter(|at| *at != alone).collect();
     for at in &others {
         fleet.kill(*at);
     }
+    until("it leads no more", || fleet.metric(alone, "raft_leads") == 0);
+    drop(other);
     // 3 s and 3 s of grace, by this worker's own clock: it has heard nothing.
     until("its lease has ended", || session(&worker)["lease_remaining_ms"].as_u64() == Some(0));
     assert_eq!(fleet.state(alone, node), "Ready", "nobody decides here");
-    assert_eq!(fleet.metric(alone, "raft_leads"), 0);
-    assert_eq!(fleet.metric(alone, "transitions_total"), 0);
+    assert_eq!(fleet.state(alone, lost), "Ready", "nor of one that is gone");
+    assert_eq!(fleet.metric(alone, "transitions_total"), before);
     for at in others {
         fleet.start(at);
     }
@@ -139,4 +144,19 @@ fn without_a_quorum_nobody_is_told_anything_and_nobody_expires() {
     let leader = fleet.leader();
     until("Ready", || fleet.state(leader, node) == "Ready");
     assert!(!fleet.story(leader, node).contains(&"unreachable".to_owned()));
+    worker.stop();
+}
+
+#[test]
+fn a_follower_without_a_quorum_tells_nobody_anything_and_expires_nobody() {
+    let mut fleet = Fleet::formed(3);
+    let follower = fleet.follower();
+    alone(&mut fleet, follower);
+}
+
+#[test]
+fn a_leader_without_a_quorum_tells_nobody_anything_and_expires_nobody() {
+    let mut fleet = Fleet::formed(3);
+    let leader = fleet.leader();
+    alone(&mut fleet, leader);
 }

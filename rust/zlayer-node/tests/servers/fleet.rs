@@ -30,7 +30,7 @@ pub(crate) struct Fleet {
     /// By position; `None` while it is down.
     pub(crate) servers: Vec<Option<ServerNode>>,
     numbers: u64,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// Asks until it is so. A look, not an event, so it is asked again.
@@ -66,8 +66,7 @@ impl Fleet {
     /// `count` servers that know of nobody.
     pub(crate) fn new(count: u64) -> Self {
         let (ca, dir) = (Ca::new(), TempDir::new().unwrap());
-        let mut fleet =
-            Self { ca, options: Vec::new(), servers: Vec::new(), numbers: 0, _dir: dir };
+        let mut fleet = Self { ca, options: Vec::new(), servers: Vec::new(), numbers: 0, dir };
         for id in 1..=count {
             let options = fleet.options_of(id);
             let node = ServerNode::start(&options).unwrap();
@@ -92,7 +91,7 @@ impl Fleet {
 
     fn options_of(&self, id: u64) -> ServerOptions {
         let leaf = self.ca.member(id);
-        let dir = self._dir.path().join(id.to_string());
+        let dir = self.dir.path().join(id.to_string());
         std::fs::create_dir(&dir).unwrap();
         ServerOptions {
             cluster_id: CLUSTER.into(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use zlayer_core::command::{Command, Outcome};
+use zlayer_node::session::Resources;
 
 use crate::fleet::{Fleet, session, until};
 
@@ -18,9 +19,12 @@ fn three_servers_form_and_each_serves_a_worker_that_the_leader_knows() {
         until("Ready everywhere", || (0..3).all(|at| fleet.state(at, node) == "Ready"));
         until("three beats", || session(&worker)["beats"].as_u64() >= Some(3));
         assert_eq!(session(&worker)["lapses"], 0);
-        // The leader alone knows of beats.
-        let shown = crate::fleet::json(&fleet.server(leader).node_json(node).unwrap());
-        assert_eq!(shown["connected"], true);
+        // The leader alone knows of beats, and all that a worker tells, wherever it is.
+        worker.set_resources(Resources { cpu_millicores: 7, memory_bytes: 8, disk_bytes: 9 });
+        let shown = || crate::fleet::json(&fleet.server(leader).node_json(node).unwrap());
+        until("its resources", || shown()["resources"]["memory_bytes"] == 8);
+        assert_eq!(shown()["connected"], true);
+        assert!(shown()["address"].as_str().unwrap().starts_with("127.0.0.1:"));
         assert!(worker.leave(Duration::from_secs(10)), "the goodbye is answered, at {at}");
         until("Left everywhere", || (0..3).all(|at| fleet.state(at, node) == "Left"));
         assert!(!fleet.story(leader, node).contains(&"suspect".to_owned()));

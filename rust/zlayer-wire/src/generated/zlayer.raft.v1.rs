@@ -22,8 +22,11 @@ pub struct SessionNews {
     pub leaving: ::prost::alloc::vec::Vec<u64>,
     #[prost(message, repeated, tag = "4")]
     pub gone: ::prost::alloc::vec::Vec<GoneSession>,
+    /// What workers reported, as it changes.
+    #[prost(message, repeated, tag = "5")]
+    pub resources: ::prost::alloc::vec::Vec<SessionResources>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OpenSession {
     #[prost(uint64, tag = "1")]
     pub session: u64,
@@ -36,6 +39,21 @@ pub struct OpenSession {
     /// An earlier leader has answered it; the worker waits for nothing.
     #[prost(bool, tag = "4")]
     pub goes_on: bool,
+    /// `host:port` that the worker's connection comes from. For people.
+    #[prost(string, tag = "5")]
+    pub address: ::prost::alloc::string::String,
+}
+/// As zlayer.cluster.v1.Resources.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionResources {
+    #[prost(uint64, tag = "1")]
+    pub session: u64,
+    #[prost(uint32, tag = "2")]
+    pub cpu_millicores: u32,
+    #[prost(uint64, tag = "3")]
+    pub memory_bytes: u64,
+    #[prost(uint64, tag = "4")]
+    pub disk_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GoneSession {
