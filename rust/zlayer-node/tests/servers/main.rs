@@ -9,4 +9,6 @@ mod failover;
 mod fleet;
 mod identity;
 mod members;
+mod partitions;
+mod proxy;
 mod relayed;
