@@ -1,6 +1,6 @@
 //! The sessions on this server's connections, and what has to be told of them to the server that leads.
 //!
-//! Touched when a session opens or ends; by a beat only where another server leads.
+//! Touched when a session opens or ends; by a beat only where another server leads, or with figures in it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -259,5 +259,86 @@ impl Seats {
     pub(crate) fn take_news(&self) -> Option<SessionNews> {
         let news = std::mem::take(&mut self.inner().news);
         (news != SessionNews::default()).then_some(news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+    use zlayer_core::time::UnixMs;
+
+    use super::*;
+    use crate::peer::WorkerIdentity;
+
+    const ACK: Ack = Ack { ttl_ms: 7, grace_ms: 1, next_beat_in_ms: 5, reconnect_spread_ms: 0 };
+    const SESSION: SessionId = SessionId(3);
+
+    fn seats() -> Seats {
+        let identity = WorkerIdentity { node_id: 1000, not_after: UnixMs(u64::MAX) };
+        let connection = Connection::new(1, identity, ([127, 0, 0, 1], 9).into());
+        let seats = Seats::default();
+        seats.open(SESSION, 42, &Arc::new(connection));
+        seats
+    }
+
+    fn told(news: &[SessionNews]) -> Vec<(u64, bool)> {
+        let opened = news.iter().flat_map(|news| &news.opened);
+        opened.map(|opened| (opened.session, opened.goes_on)).collect()
+    }
+
+    #[test]
+    fn a_hello_waits_for_a_leader_and_is_announced_to_the_next_one() {
+        let seats = seats();
+        seats.ask(SESSION);
+        assert_eq!(seats.take_news(), None, "nobody listens");
+        let news = seats.begin_relay();
+        assert_eq!(told(&news), [(3, false)]);
+        assert_eq!(news[0].beats, [0; 0], "the answer to its opening is the answer");
+        assert_eq!(seats.take_answer(SESSION), None);
+        seats.acked(SESSION, ACK);
+        assert_eq!(seats.take_answer(SESSION), Some(ACK));
+        assert_eq!(seats.take_answer(SESSION), None, "once");
+        seats.end_relay();
+        assert_eq!(told(&seats.begin_relay()), [(3, true)]);
+    }
+
+    #[test]
+    fn a_report_that_waits_is_told_once_to_each_leader() {
+        let seats = seats();
+        seats.greeted(SESSION);
+        seats.begin_relay();
+        seats.ask(SESSION);
+        seats.ask(SESSION);
+        assert_eq!(seats.take_news().unwrap().beats, [3]);
+        seats.end_relay();
+        let news = seats.begin_relay();
+        assert_eq!((told(&news), &news[0].beats), (vec![(3, true)], &vec![3]));
+    }
+
+    #[test]
+    fn an_answer_that_nobody_waits_for_is_dropped() {
+        let seats = seats();
+        seats.begin_relay();
+        seats.acked(SESSION, ACK);
+        seats.ask(SESSION);
+        assert_eq!(seats.take_answer(SESSION), None, "it answered no report of now");
+        // This server began to lead, and has answered by itself.
+        seats.acked(SESSION, ACK);
+        seats.greeted(SESSION);
+        seats.ask(SESSION);
+        assert_eq!(seats.take_answer(SESSION), None);
+    }
+
+    #[test]
+    fn an_end_is_told_to_whoever_was_told_of_the_beginning() {
+        let seats = seats();
+        seats.begin_relay();
+        seats.leave(SESSION);
+        assert_eq!(seats.take_news().unwrap().leaving, [3]);
+        seats.close(SESSION, true);
+        let gone = GoneSession { session: 3, returns: true };
+        assert_eq!(seats.take_news().unwrap().gone, [gone]);
+        assert!(seats.begin_relay().is_empty() && seats.all().is_empty());
     }
 }

@@ -78,18 +78,26 @@ fn whoever_answers_must_be_the_server_that_was_meant() {
 }
 
 #[test]
-fn a_new_identity_is_used_from_the_next_connection_on() {
+fn a_cluster_moves_to_another_ca_while_it_runs() {
     let mut fleet = Fleet::formed(3);
-    for at in 0..3 {
-        let leaf = fleet.ca.member(fleet.options[at].node_id);
-        fleet.server(at).set_identity(&leaf.cert, &leaf.key, &fleet.ca.pem).unwrap();
-        let worker = fleet.ca.worker(1000);
-        let refused = fleet.server(at).set_identity(&worker.cert, &worker.key, &fleet.ca.pem);
-        assert!(refused.is_err(), "no server's certificate");
+    let (old, new) = (Ca::named("the old"), Ca::named("the new"));
+    let old = std::mem::replace(&mut fleet.ca, old);
+    let both = format!("{}{}", old.pem, new.pem);
+    for (ca, trusted) in [(&old, &both), (&new, &both), (&new, &new.pem)] {
+        for at in 0..3 {
+            let leaf = ca.member(fleet.options[at].node_id);
+            fleet.server(at).set_identity(&leaf.cert, &leaf.key, trusted).unwrap();
+        }
+        // Every lane is dialled anew: an append, a vote, and the hello of the transfer.
+        let leader = fleet.leader();
+        let to = fleet.options[fleet.follower()].node_id;
+        assert_eq!(fleet.ask(leader, Asked::Transfer { to }), Ok(Outcome::Done));
+        fleet.token();
     }
-    fleet.token();
-    let leader = fleet.leader();
-    let to = fleet.options[fleet.follower()].node_id;
-    assert_eq!(fleet.ask(leader, Asked::Transfer { to }), Ok(Outcome::Done));
-    fleet.token();
+    let address = fleet.server(0).raft_addr().unwrap().to_string();
+    assert!(call(&new, &address, Some(&new.member(2))).is_ok());
+    assert!(call(&new, &address, Some(&old.member(2))).is_err(), "the old CA is believed no more");
+    let worker = new.worker(1000);
+    let refused = fleet.server(0).set_identity(&worker.cert, &worker.key, &new.pem);
+    assert!(refused.is_err(), "no server's certificate");
 }

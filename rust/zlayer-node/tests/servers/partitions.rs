@@ -65,13 +65,17 @@ fn when_no_server_reaches_another_nobody_decides_and_then_all_goes_on() {
     let (node, worker) = worker(&mut fleet, old);
     until("Ready", || fleet.state(old, node) == "Ready");
     let before = fleet.story(old, node);
-    proxies.iter().for_each(|proxy| proxy.cut(true));
+    for proxy in &proxies {
+        proxy.cut(true);
+    }
     until("nobody leads", || fleet.up().all(|at| fleet.metric(at, "raft_leads") == 0));
     until("its lease has ended", || session(&worker)["lease_remaining_ms"].as_u64() == Some(0));
     for at in fleet.up() {
         assert_eq!(fleet.story(at, node), before, "nothing was decided at {at}");
     }
-    proxies.iter().for_each(|proxy| proxy.cut(false));
+    for proxy in &proxies {
+        proxy.cut(false);
+    }
     until("served again", || session(&worker)["state"] == "connected");
     let leader = fleet.leader();
     until("Ready", || fleet.state(leader, node) == "Ready");
