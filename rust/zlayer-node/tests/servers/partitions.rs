@@ -63,7 +63,7 @@ fn when_no_server_reaches_another_nobody_decides_and_then_all_goes_on() {
     let (mut fleet, proxies) = formed();
     let old = fleet.leader();
     let (node, worker) = worker(&mut fleet, old);
-    until("Ready", || fleet.state(old, node) == "Ready");
+    until("Ready everywhere", || fleet.up().all(|at| fleet.state(at, node) == "Ready"));
     let before = fleet.story(old, node);
     for proxy in &proxies {
         proxy.cut(true);
