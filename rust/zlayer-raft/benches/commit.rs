@@ -92,7 +92,7 @@ fn settings() -> Settings {
                 settings.time = Duration::from_secs_f64(seconds.expect("--seconds N"));
             }
             "--kills" => {
-                settings.kills = args.next().and_then(|n| n.parse().ok()).expect("--kills N")
+                settings.kills = args.next().and_then(|n| n.parse().ok()).expect("--kills N");
             }
             // cargo's own.
             _ => {}

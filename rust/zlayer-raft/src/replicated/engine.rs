@@ -1,10 +1,13 @@
 //! The parts of a running server that its calls work with.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use openraft::Raft;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use zlayer_core::time::UnixMs;
+use zlayer_wal::Wal;
 
 use crate::control_log::Leadership;
 use crate::replicated::door::Door;
@@ -22,12 +25,50 @@ pub(crate) struct Engine {
     pub(crate) link: Arc<Link>,
     pub(crate) door: Arc<Door>,
     pub(crate) store: LogStore,
-    pub(crate) pending: Arc<Pending>,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) clock: Arc<dyn Fn() -> UnixMs + Send + Sync>,
+    pub(crate) pending: Pending,
     pub(crate) leadership: watch::Sender<Leadership>,
-    pub(crate) elections: Arc<AtomicU64>,
+    pub(crate) elections: AtomicU64,
     /// Held while members change: one change at a time.
     pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
+    /// Takes no proposals any more.
+    pub(crate) is_closing: AtomicBool,
     /// Set when openraft has ended, by an error or by a panic.
-    pub(crate) ended: Arc<OnceLock<String>>,
+    pub(crate) ended: OnceLock<String>,
     pub(crate) timers: Timers,
+    pub(crate) entry_bytes_max: usize,
+}
+
+impl Engine {
+    /// Why it stopped, if it did. The first cause is named: what openraft says is mostly a consequence.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if let Some(error) = self.core.failed.get() {
+            return Some(error.clone());
+        }
+        if let Some(error) = self.store.failure() {
+            return Some(error);
+        }
+        if let Some(error) = self.wal.failure() {
+            return Some(error.to_string());
+        }
+        self.ended.get().cloned()
+    }
+}
+
+/// A runtime that may be let go of anywhere, also within another one: its tasks are dropped, not waited for.
+pub(crate) struct Threads(Option<Runtime>);
+
+impl Threads {
+    pub(crate) fn new(runtime: Runtime) -> Self {
+        Self(Some(runtime))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }

@@ -34,9 +34,9 @@ pub(crate) struct Copy {
 
 impl Copy {
     /// Saves it durably. Blocks.
-    pub(crate) fn save(&self, shelf: &Shelf) -> io::Result<()> {
+    pub(crate) fn save(&self, to: &Shelf) -> io::Result<()> {
         let body = image::encode(&self.applied, &self.state).map_err(io::Error::other)?;
-        shelf.save(self.applied.meta(), &body).map_err(|error| io::Error::other(error.to_string()))
+        to.save(self.applied.meta(), &body).map_err(|error| io::Error::other(error.to_string()))
     }
 
     pub(crate) fn index(&self) -> u64 {
@@ -153,7 +153,7 @@ impl Core {
         self.unsaved_bytes.store(0, Ordering::Relaxed);
         let copy = self.copy();
         let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if !copies.as_ref().is_some_and(|copies| copies.try_send(copy).is_ok()) {
+        if copies.as_ref().is_none_or(|copies| copies.try_send(copy).is_err()) {
             self.end_snapshot();
         }
     }
@@ -257,10 +257,10 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf>, io::Error> {
-        let shelf = &self.0.shelf;
-        Ok(shelf.newest().map(|newest| Snapshot {
+        let on_disk = &self.0.shelf;
+        Ok(on_disk.newest().map(|newest| Snapshot {
             meta: newest.meta,
-            snapshot: Handle::Stored { shelf: Arc::clone(shelf), index: newest.index },
+            snapshot: Handle::Stored { shelf: Arc::clone(on_disk), index: newest.index },
         }))
     }
 }

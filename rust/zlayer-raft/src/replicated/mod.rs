@@ -15,6 +15,7 @@
 //! | `image` `shelf` `machine` | the state machine and its snapshots |
 //! | `wire` `refusal` `link` `network` | what is said to the others |
 //! | `door` `arrival` | what the others say |
+//! | `replica` `engine` `propose` `reading` `look` | what is asked of it |
 //! | `keeper` `change` | who leads, snapshots, members |
 //! | `load` | what the disk holds at the start, also that of a single voter |
 
@@ -28,12 +29,16 @@ mod image;
 mod keeper;
 mod link;
 mod load;
+mod look;
 mod machine;
+mod membership_error;
 mod network;
 mod options;
 mod peer;
 mod pending;
 mod planted;
+mod propose;
+mod reading;
 mod record;
 mod refusal;
 mod replica;
@@ -49,7 +54,7 @@ mod transport;
 mod types;
 mod wire;
 
-pub use change::MembershipError;
+pub use membership_error::MembershipError;
 pub use options::{ReplicatedLimits, ReplicatedOptions, Timers};
 pub use peer::Peer;
 pub use refusal::PeerRefusal;

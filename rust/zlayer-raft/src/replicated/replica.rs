@@ -1,49 +1,42 @@
 //! The control log of a cluster of servers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::ready;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::FutureExt;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{Instant as _, Raft, ReadPolicy, ServerState};
-use tokio::runtime::{Builder, Handle, Runtime};
+use openraft::Raft;
+use openraft::errors::Fatal;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
-use tokio::task::unconstrained;
-use zlayer_core::command::{Command, Entry, Outcome, Refusal};
-use zlayer_core::time::UnixMs;
-use zlayer_wal::Wal;
+use zlayer_core::command::{Command, Outcome};
 
-use crate::control_log::{
-    ControlLog, LeaderId, Leadership, LogHealth, PeerHealth, ProposeFuture, Role,
-};
+use crate::control_log::{ControlLog, LeaderId, Leadership, LogHealth, ProposeFuture};
 use crate::error::{OpenError, ProposeError};
 use crate::options::Machine as Ground;
 use crate::replicated::arrival::Arrival;
-use crate::replicated::change::MembershipError;
-use crate::replicated::door::{Door, leader_of};
-use crate::replicated::engine::Engine;
+use crate::replicated::door::Door;
+use crate::replicated::engine::{Engine, Threads};
 use crate::replicated::keeper::Keeper;
 use crate::replicated::link::Link;
 use crate::replicated::load::{Loaded, load};
 use crate::replicated::machine::{Core, Machine};
+use crate::replicated::membership_error::MembershipError;
 use crate::replicated::network::Factory;
 use crate::replicated::options::ReplicatedOptions;
 use crate::replicated::pending::Pending;
 use crate::replicated::planted::Planted;
+use crate::replicated::propose::answered;
 use crate::replicated::refusal::PeerRefusal;
 use crate::replicated::roster::{Members, Roster};
 use crate::replicated::saving;
 use crate::replicated::store::LogStore;
 use crate::replicated::transport::{Kind, Requests, Transport};
-use crate::replicated::types::{Encoded, LeaderOf, Reply, Types};
+use crate::replicated::types::Types;
 use crate::replicated::wire;
 use crate::state_view::StateView;
 
@@ -62,17 +55,13 @@ const END_LOOK: Duration = Duration::from_millis(5);
 /// answered. Its futures need no runtime.
 pub struct Replicated {
     engine: Arc<Engine>,
-    wal: Arc<Wal>,
-    clock: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-    entry_bytes_max: usize,
     handle: Handle,
-    is_closing: AtomicBool,
     running: Mutex<Option<Running>>,
 }
 
 /// What ends with it.
 struct Running {
-    runtime: Runtime,
+    threads: Threads,
     stop: watch::Sender<bool>,
     saver: JoinHandle<()>,
 }
@@ -110,18 +99,18 @@ impl Replicated {
     ) -> Result<Self, OpenError> {
         let config = Arc::new(options.timers.config(&options.cluster_id)?);
         let Loaded { wal, book, image, shelf } = load(&options, &ground, planted)?;
-        let limits = options.limits;
+        let (limits, timers, node_id) = (options.limits, options.timers, options.node_id);
         let store = LogStore::new(Arc::clone(&wal), book, limits.message_bytes, planted);
         // Servers apply the same; they need not all save it at the same time.
-        let turn = options.snapshot_bytes / 20 * (options.node_id % 5);
+        let turn = options.snapshot_bytes / 20 * (node_id % 5);
         let snapshot_bytes = options.snapshot_bytes.saturating_add(turn);
         let (core, copies) = Core::new(image, shelf, snapshot_bytes, planted);
         let core = Arc::new(core);
         let link = Arc::new(Link::new(
             transport,
-            (options.cluster_id.clone(), options.node_id, store.store()),
+            (options.cluster_id, node_id, store.store()),
             Arc::new(Roster::default()),
-            options.timers.append_timeout(),
+            timers.append_timeout(),
             limits.piece_bytes,
         ));
         let runtime = Builder::new_multi_thread()
@@ -131,16 +120,10 @@ impl Replicated {
             .build()
             .map_err(OpenError::Thread)?;
         let handle = runtime.handle().clone();
-        let built = Raft::build(
-            options.node_id,
-            config,
-            Factory(Arc::clone(&link)),
-            store.clone(),
-            Machine(Arc::clone(&core)),
-        );
-        let raft = wait_for(&handle, built)
-            .ok_or_else(|| OpenError::Engine { why: "it ended while it was opened".into() })?
-            .map_err(|error| OpenError::Engine { why: error.to_string() })?;
+        let threads = Threads::new(runtime);
+        let (network, machine) = (Factory(Arc::clone(&link)), Machine(Arc::clone(&core)));
+        let build = Raft::build(node_id, config, network, store.clone(), machine);
+        let raft = wait_for(&handle, build)?;
         let door = Arc::new(Door {
             raft: raft.clone(),
             link: Arc::clone(&link),
@@ -149,43 +132,38 @@ impl Replicated {
             snapshot_bytes_max: limits.snapshot_bytes_max,
         });
         let engine = Arc::new(Engine {
-            raft: raft.clone(),
+            raft,
             core: Arc::clone(&core),
             link,
             door,
             store,
-            pending: Arc::new(Pending::new(limits.proposals_max, limits.proposal_bytes_max)),
-            leadership: watch::channel(Leadership::default()).0,
-            elections: Arc::default(),
-            changing: Arc::default(),
-            ended: Arc::default(),
-            timers: options.timers,
-        });
-        let (saved, to_note) = mpsc::unbounded_channel();
-        let saver = saving::start(Arc::clone(&core), copies, saved).map_err(OpenError::Thread)?;
-        let (stop, stopping) = watch::channel(false);
-        let keeper = keeper(&engine, to_note, stopping);
-        let begun = Arc::clone(&engine);
-        // Who is in the cluster is known before anybody asks, or is asked.
-        let begin = async move {
-            begun.raft.run();
-            let looked = begun.link.roster.look(&begun.raft).await;
-            tokio::spawn(keeper.run());
-            looked
-        };
-        wait_for(&handle, begin)
-            .ok_or_else(|| OpenError::Engine { why: "it ended while it was opened".into() })?
-            .map_err(|error| OpenError::Engine { why: error.to_string() })?;
-        tracing::info!(node = options.node_id, "replicated control log open");
-        Ok(Self {
-            engine,
             wal,
             clock: ground.clock,
+            pending: Pending::new(limits.proposals_max, limits.proposal_bytes_max),
+            leadership: watch::channel(Leadership::default()).0,
+            elections: AtomicU64::default(),
+            changing: Arc::default(),
+            is_closing: AtomicBool::default(),
+            ended: OnceLock::default(),
+            timers,
             entry_bytes_max: limits.entry_bytes_max,
-            handle,
-            is_closing: AtomicBool::new(false),
-            running: Mutex::new(Some(Running { runtime, stop, saver })),
-        })
+        });
+        let (saved, news) = mpsc::unbounded_channel();
+        let thread = saving::start(core, copies, saved).map_err(OpenError::Thread)?;
+        let (stop, stopping) = watch::channel(false);
+        let running = Running { threads, stop, saver: thread };
+        let replicated =
+            Self { engine, handle: handle.clone(), running: Mutex::new(Some(running)) };
+        let engine = Arc::clone(&replicated.engine);
+        wait_for(&handle, async move {
+            engine.raft.run();
+            // Who is in the cluster is known before anybody asks, or is asked.
+            let looked = engine.link.roster.look(&engine.raft).await;
+            tokio::spawn(Keeper::new(engine, news, stopping).run());
+            looked
+        })?;
+        tracing::info!(node_id, "replicated control log open");
+        Ok(replicated)
     }
 
     /// Answers a request of another server. `from` is whom the sender's certificate names. The future needs no
@@ -203,8 +181,6 @@ impl Replicated {
         from: u64,
         requests: Requests,
     ) -> Pin<Box<dyn Stream<Item = Bytes> + Send>> {
-        // openraft reads the requests in a task of its own.
-        let _inside = self.handle.enter();
         Box::pin(Arc::clone(&self.engine.door).answers(from, requests))
     }
 
@@ -279,7 +255,7 @@ impl Replicated {
         &self,
         ask: impl FnOnce(Arc<Engine>) -> F,
     ) -> ProposeFuture<()> {
-        if let Some(error) = self.failure() {
+        if let Some(error) = self.engine.failure() {
             return answered(Err(ProposeError::stopped(&error)));
         }
         let task = self.handle.spawn(ask(Arc::clone(&self.engine)));
@@ -287,178 +263,35 @@ impl Replicated {
             task.await.unwrap_or_else(|_| Err(ProposeError::stopped(&"it was shut down")))
         })
     }
-
-    /// Why it stopped, if it did. The first cause is named: what openraft says is mostly a consequence.
-    fn failure(&self) -> Option<String> {
-        if let Some(error) = self.engine.core.failed.get() {
-            return Some(error.clone());
-        }
-        if let Some(error) = self.engine.store.failure() {
-            return Some(error);
-        }
-        if let Some(error) = self.wal.failure() {
-            return Some(error.to_string());
-        }
-        self.engine.ended.get().cloned()
-    }
-
-    fn submit(&self, command: Command, only_as: Option<LeaderId>) -> ProposeFuture<Outcome> {
-        let entry = Entry { stamp_ms: (self.clock)(), command };
-        let encoded = match Encoded::new(entry) {
-            Ok(encoded) => encoded,
-            Err(why) => return refused(why),
-        };
-        let bytes = encoded.bytes().len();
-        if bytes > self.entry_bytes_max {
-            let max = self.entry_bytes_max;
-            return refused(format!("a command of {bytes} bytes is longer than {max}"));
-        }
-        if self.is_closing.load(Ordering::Acquire) {
-            return answered(Err(ProposeError::stopped(&"the log was shut down")));
-        }
-        let (slot, answer) = match self.engine.pending.begin(bytes as u64) {
-            Ok(begun) => begun,
-            Err(error) => return answered(Err(error)),
-        };
-        let reply = Reply::new({
-            let slot = Arc::clone(&slot);
-            move |result| slot.finish(outcome_of(result))
-        });
-        let mut write = self.engine.raft.write(encoded).responder(reply);
-        if let Some(LeaderId { term, node }) = only_as {
-            write = write.with_leader(LeaderOf { term, node_id: node });
-        }
-        // It is put into openraft's queue, or there is no room: one look tells, as long as no task's budget of
-        // operations interferes.
-        match unconstrained(write.into_future()).now_or_never() {
-            Some(Ok(())) => {}
-            Some(Err(error)) => slot.finish(Err(ProposeError::stopped(&error))),
-            None => slot.finish(Err(self
-                .failure()
-                .map_or(ProposeError::Overloaded, |error| ProposeError::stopped(&error)))),
-        }
-        Box::pin(async move {
-            answer.await.unwrap_or_else(|_| Err(ProposeError::stopped(&"nobody answered")))
-        })
-    }
 }
 
-fn keeper(
-    engine: &Arc<Engine>,
-    saved: mpsc::UnboundedReceiver<()>,
-    stopping: watch::Receiver<bool>,
-) -> Keeper {
-    Keeper {
-        raft: engine.raft.clone(),
-        link: Arc::clone(&engine.link),
-        core: Arc::clone(&engine.core),
-        pending: Arc::clone(&engine.pending),
-        leadership: engine.leadership.clone(),
-        elections: Arc::clone(&engine.elections),
-        changing: Arc::clone(&engine.changing),
-        ended: Arc::clone(&engine.ended),
-        saved,
-        stopping,
-        election_max: engine.timers.election_max,
-        propose_limit: engine.timers.propose,
-        seen: None,
-    }
-}
-
-/// Runs a future on a runtime and waits for it; from any thread but the runtime's.
+/// Runs a step of opening on the runtime, and waits for it; from any thread but the runtime's.
 fn wait_for<T: Send + 'static>(
     handle: &Handle,
-    future: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
+    step: impl Future<Output = Result<T, Fatal<Types>>> + Send + 'static,
+) -> Result<T, OpenError> {
     let (done, result) = std_mpsc::channel();
     handle.spawn(async move {
         // Whoever waits below is there until it is answered.
-        let _ = done.send(future.await);
+        let _ = done.send(step.await);
     });
-    result.recv().ok()
+    let result = result.recv();
+    result
+        .map_err(|_| OpenError::Engine { why: "it ended while it was opened".into() })?
+        .map_err(|error| OpenError::Engine { why: error.to_string() })
 }
 
 fn refused_for_good() -> Bytes {
     wire::refuse(&PeerRefusal::Stopped { why: "it was shut down".into() })
 }
 
-fn answered<T: Send + 'static>(result: Result<T, ProposeError>) -> ProposeFuture<T> {
-    Box::pin(ready(result))
-}
-
-/// A command that never gets into the log.
-fn refused(why: String) -> ProposeFuture<Outcome> {
-    let field = "command".into();
-    answered(Ok(Outcome::Refused { refusal: Refusal::Invalid { field, why } }))
-}
-
-fn outcome_of(
-    result: Option<Result<openraft::raft::ClientWriteResponse<Types>, ClientWriteError<Types>>>,
-) -> Result<Outcome, ProposeError> {
-    match result {
-        Some(Ok(response)) => Ok(response.data),
-        Some(Err(ClientWriteError::ForwardToLeader(forward))) => {
-            Err(ProposeError::elsewhere(forward.leader_id))
-        }
-        Some(Err(ClientWriteError::LogEntryDiscarded(_))) => {
-            Err(ProposeError::Unknown { why: "another server leads now".into() })
-        }
-        Some(Err(error)) => Err(ProposeError::Unknown { why: error.to_string() }),
-        None => Err(ProposeError::stopped(&"the engine ended before it was answered")),
-    }
-}
-
-impl Engine {
-    /// Confirms that this server leads, and waits until all that is committed is applied.
-    async fn confirm(&self) -> Result<(), ProposeError> {
-        let asked = self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await;
-        let linearizer = asked.map_err(|error| match error {
-            RaftError::APIError(error) => ProposeError::elsewhere(leader_of(&error)),
-            RaftError::Fatal(error) => ProposeError::stopped(&error),
-        })?;
-        let limit = Some(self.timers.propose);
-        match linearizer.try_await_ready(&self.raft, limit).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(ProposeError::NoLeader),
-            Err(error) => Err(ProposeError::stopped(&error)),
-        }
-    }
-
-    /// Waits until all that was acknowledged before is applied here, whoever leads.
-    async fn read_barrier(&self) -> Result<(), ProposeError> {
-        let leader = match self.confirm().await {
-            Err(ProposeError::NotLeader { leader }) => leader,
-            confirmed => return confirmed,
-        };
-        let Some(peer) = self.link.roster.peer(leader) else { return Err(ProposeError::NoLeader) };
-        let nothing = |_: &mut _| Ok(());
-        let deadline = self.timers.propose;
-        let to = (leader, &peer);
-        let asked =
-            self.link.ask(to, Kind::ReadIndex, nothing, wire::get_read_index, deadline).await;
-        let index = match asked {
-            Ok(Ok(at)) => at.index,
-            Ok(Err(leader)) => return Err(ProposeError::elsewhere(leader)),
-            Err(error) => {
-                tracing::debug!(%error, leader, "the leader did not say how far to read");
-                return Err(ProposeError::NoLeader);
-            }
-        };
-        let waited = self.raft.wait(Some(deadline));
-        match waited.applied_index_at_least(Some(index), "a read").await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ProposeError::NoLeader),
-        }
-    }
-}
-
 impl ControlLog for Replicated {
     fn propose(&self, command: Command) -> ProposeFuture<Outcome> {
-        self.submit(command, None)
+        self.engine.submit(command, None)
     }
 
     fn propose_if_leader(&self, leader: LeaderId, command: Command) -> ProposeFuture<Outcome> {
-        self.submit(command, Some(leader))
+        self.engine.submit(command, Some(leader))
     }
 
     fn state(&self) -> Arc<StateView> {
@@ -482,62 +315,7 @@ impl ControlLog for Replicated {
     }
 
     fn health(&self) -> LogHealth {
-        let engine = &self.engine;
-        let metrics = engine.raft.metrics().borrow_watched().clone();
-        let stats = self.wal.stats();
-        let stopped = self.failure();
-        let refused = engine.link.refused();
-        let known = engine.link.roster.read();
-        let log_index = metrics.last_log_index.unwrap_or(0);
-        let others = known.members.peers.iter().filter(|(id, _)| **id != metrics.id);
-        let peers = others.map(|(id, peer)| {
-            let matched = metrics.replication.as_ref().and_then(|all| all.get(id).copied());
-            let matched = matched.flatten().map_or(0, |id| id.index);
-            let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id).copied());
-            let silent = acked.flatten().map(|acked| acked.elapsed().as_millis() as u64);
-            let is_leader = metrics.state == ServerState::Leader;
-            PeerHealth {
-                id: *id,
-                peer: peer.clone(),
-                is_voter: known.members.voters.contains(id),
-                matched,
-                lag: if is_leader { log_index.saturating_sub(matched) } else { 0 },
-                silent_ms: silent,
-                refused: refused.get(id).cloned(),
-            }
-        });
-        let (commit_p50_us, commit_p99_us) = engine.pending.latency_us();
-        LogHealth {
-            role: match metrics.state {
-                _ if stopped.is_some() => Role::Stopped,
-                ServerState::Learner => Role::Learner,
-                ServerState::Follower => Role::Follower,
-                ServerState::Candidate => Role::Candidate,
-                ServerState::Leader => Role::Leader,
-                ServerState::Shutdown => Role::Stopped,
-            },
-            stopped,
-            term: metrics.current_term,
-            leader: engine.leadership.borrow().leader,
-            is_retired: engine.link.is_retired() || engine.core.is_retired(metrics.id),
-            last_index: engine.core.last_index.load(Ordering::Acquire),
-            log_index,
-            commit_index: metrics.cluster_committed.map_or(0, |id| id.index),
-            elections: engine.elections.load(Ordering::Relaxed),
-            peers: peers.collect(),
-            appended: stats.appended,
-            entries_kept: engine.store.entries_kept() as u64,
-            log_bytes: stats.log_bytes,
-            fsync_count: stats.fsync_count,
-            fsync_p50_us: stats.fsync_p50_us,
-            fsync_p99_us: stats.fsync_p99_us,
-            commit_p50_us,
-            commit_p99_us,
-            proposals_waiting: engine.pending.waiting(),
-            records_waiting: stats.waiting,
-            snapshots: engine.core.shelf.saved.load(Ordering::Relaxed),
-            snapshots_failed: engine.core.shelf.failed.load(Ordering::Relaxed),
-        }
+        self.engine.health()
     }
 
     /// Waits for what was proposed as long as a leader is to be had, and not longer.
@@ -548,38 +326,41 @@ impl ControlLog for Replicated {
 
 impl Replicated {
     fn end(&self, patience: Duration) {
-        self.is_closing.store(true, Ordering::Release);
+        let engine = Arc::clone(&self.engine);
+        engine.is_closing.store(true, Ordering::Release);
         // Held while it ends, so that whoever else ends it waits, too.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Running { runtime, stop, saver }) = running.take() else { return };
+        let Some(Running { threads, stop, saver }) = running.take() else { return };
         let patience = Instant::now() + patience;
-        while self.engine.pending.waiting() > 0
-            && self.failure().is_none()
+        while engine.pending.waiting() > 0
+            && engine.failure().is_none()
             && Instant::now() < patience
         {
             std::thread::sleep(END_LOOK);
         }
-        let engine = Arc::clone(&self.engine);
         let (done, ended) = std_mpsc::channel();
-        runtime.spawn(async move {
-            if engine.raft.shutdown().await.is_err() {
-                tracing::debug!("the engine had ended by a panic");
+        self.handle.spawn({
+            let engine = Arc::clone(&engine);
+            async move {
+                if engine.raft.shutdown().await.is_err() {
+                    tracing::debug!("the engine had ended by a panic");
+                }
+                engine.store.close().await;
+                // Whoever waits below may have lost patience.
+                let _ = done.send(());
             }
-            engine.store.close().await;
-            // Whoever waits below may have lost patience.
-            let _ = done.send(());
         });
         if ended.recv_timeout(END_WAIT).is_err() {
             tracing::warn!("the engine does not end; it is left behind");
         }
         // Those that look after it end by this.
         stop.send_replace(true);
-        self.engine.leadership.send_replace(Leadership::default());
-        self.wal.stop();
-        self.engine.core.close();
+        engine.leadership.send_replace(Leadership::default());
+        engine.wal.stop();
+        engine.core.close();
         // A panic there has ended the snapshots and nothing else.
         let _ = saver.join();
-        runtime.shutdown_background();
+        drop(threads);
     }
 }
 

@@ -252,7 +252,9 @@ async fn a_follower_may_be_behind_and_a_barrier_is_not() {
     let follower = cluster.server(late);
     cluster.converge().await;
     // Entries are late, and what is asked is not.
-    let count = |server: &crate::Replicated| server.state().with_state(|state| state.node_count());
+    let count = |server: &crate::Replicated| {
+        server.state().with_state(zlayer_core::state::State::node_count)
+    };
     let before = count(&follower);
     cluster.board.set(leader, late, Wire { delay: Duration::from_millis(150), ..Wire::default() });
     cluster.enrol(token, 1).await;
@@ -295,8 +297,7 @@ async fn leadership_is_handed_over() {
         let newest = new.borrow().own.unwrap();
         let refused = cluster.server(to).propose_if_leader(own, create_token(1_001)).await;
         assert_eq!(refused, Err(ProposeError::NotLeader { leader: to }));
-        let taken = cluster.server(to).propose_if_leader(newest, create_token(1_002 + to)).await;
-        taken.unwrap();
+        cluster.server(to).propose_if_leader(newest, create_token(1_002 + to)).await.unwrap();
         sleep(LOOK).await;
     }
     clients.check().await;

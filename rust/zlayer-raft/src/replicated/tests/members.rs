@@ -1,40 +1,15 @@
-//! Servers that come and go: one that ran alone, new ones, removed ones, such that lost their disk.
+//! Servers that come and go: new ones, removed ones, such that lost their disk.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use openraft::Precondition;
 use tokio::time::{sleep, timeout};
-use zlayer_core::time::UnixMs;
-use zlayer_wal::sim::{Fault, SimFs, Survive};
+use zlayer_wal::sim::SimFs;
 
 use super::history::Clients;
-use super::rig::{Cluster, LOOK, PATIENCE, Seat, addresses, create_token, hash, redeem};
-use crate::replicated::transport::Kind;
-use crate::replicated::wire::{self, Envelope};
-use crate::{
-    ControlLog, LogOptions, Machine, MembershipError, PeerRefusal, Replicated, SingleVoter,
-};
-
-impl Cluster {
-    /// Starts a new server and takes it in as a learner.
-    async fn add(&mut self, id: u64) -> Result<(), MembershipError> {
-        self.start(id);
-        let (raft_addr, api_addr) = addresses(id);
-        let (_, leader) = self.leader().await;
-        leader.add_learner(id, raft_addr, api_addr).await
-    }
-
-    async fn promote(&self, ids: &[u64]) -> Result<(), MembershipError> {
-        let (_, leader) = self.leader().await;
-        leader.promote(ids.iter().copied().collect()).await
-    }
-
-    async fn voters(&self) -> BTreeSet<u64> {
-        self.leader().await.1.members().voters
-    }
-}
+use super::rig::{Cluster, LOOK, PATIENCE, addresses, create_token};
+use crate::{ControlLog, MembershipError, Replicated};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_becomes_three_five_and_three_again_under_load() {
@@ -79,111 +54,6 @@ async fn one_becomes_three_five_and_three_again_under_load() {
     let (id, _) = cluster.leader().await;
     cluster.kill(id);
     cluster.enrol(token, 1_000_000).await;
-}
-
-fn single_voter(fs: &SimFs) -> SingleVoter {
-    let options = LogOptions {
-        dir: "/log".into(),
-        cluster_id: "zl-test".into(),
-        node_id: 1,
-        snapshot_bytes: 4 << 10,
-    };
-    let machine =
-        Machine { fs: Arc::new(fs.clone()), clock: Arc::new(|| UnixMs(1)), ..Machine::default() };
-    SingleVoter::open_on(options, machine).unwrap()
-}
-
-/// The disk of a server that ran alone, and the hash of its state.
-async fn ran_alone(keys: u64) -> (SimFs, u64) {
-    let fs = SimFs::default();
-    for opening in 0..2 {
-        let log = single_voter(&fs);
-        log.propose(create_token(opening + 1)).await.unwrap();
-        for key in 0..keys {
-            log.propose(redeem(opening + 1, opening * 1_000 + key)).await.unwrap();
-        }
-    }
-    let log = single_voter(&fs);
-    let hash = log.state().with_state(zlayer_core::state::State::hash);
-    drop(log);
-    (fs, hash)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_ran_alone_grows_to_three_with_all_it_knows() {
-    // With snapshots and purges behind it, and without any.
-    for keys in [100, 3] {
-        let (fs, before) = ran_alone(keys).await;
-        let mut cluster = Cluster::empty();
-        cluster.seats.insert(1, Seat { fs, server: None });
-        let server = cluster.start(1);
-        assert_eq!(hash(&server), before);
-        assert_eq!(server.members().voters, [1].into());
-        cluster.leader().await;
-        assert_eq!(hash(&server), before);
-        // Again, as after a restart before anything else was done.
-        cluster.kill(1);
-        cluster.restart(1);
-        cluster.leader().await;
-        for id in [2, 3] {
-            cluster.add(id).await.unwrap();
-        }
-        cluster.promote(&[2, 3]).await.unwrap();
-        assert_eq!(cluster.converge().await, before);
-        // Ids go on where they were.
-        let id = cluster.enrol(1, 77_777).await;
-        assert_eq!(id, zlayer_core::record::FIRST_WORKER_ID + 2 * keys);
-        cluster.kill(1);
-        cluster.enrol(1, 77_778).await;
-        // There is no way back, and it is said.
-        let disk = cluster.seats[&1].fs.copy();
-        let options = LogOptions {
-            dir: "/log".into(),
-            cluster_id: "zl-test".into(),
-            node_id: 1,
-            snapshot_bytes: 4 << 10,
-        };
-        let machine = Machine { fs: Arc::new(disk), ..Machine::default() };
-        let Err(error) = SingleVoter::open_on(options, machine) else { panic!("it went back") };
-        assert!(error.to_string().contains("format"), "{error}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn taking_over_survives_a_power_cut_at_every_operation() {
-    let (alone, before) = ran_alone(20).await;
-    for operation in 0.. {
-        let disk = alone.copy();
-        let mut cluster = Cluster::empty();
-        disk.set_fault(disk.operations() + operation, Fault::PowerCut);
-        cluster.seats.insert(1, Seat { fs: disk.clone(), server: None });
-        let mut is_done = false;
-        if let Ok(server) = cluster.try_start(1) {
-            let settled = async {
-                while server.health().stopped.is_none() && server.confirm_leader().await.is_err() {
-                    sleep(LOOK).await;
-                }
-            };
-            timeout(PATIENCE, settled).await.unwrap();
-            is_done = disk.operations() < alone.operations() + operation;
-        }
-        cluster.board.disconnect(1);
-        if let Some(server) = cluster.seats.get_mut(&1).unwrap().server.take() {
-            server.abort_for_test();
-        }
-        for survive in [Survive::Nothing, Survive::Everything, Survive::Coin(operation as u64)] {
-            let mut cluster = Cluster::empty();
-            let fs = disk.after_power_cut(survive);
-            cluster.seats.insert(1, Seat { fs, server: None });
-            let server = cluster.try_start(1).unwrap_or_else(|e| panic!("{operation}: {e}"));
-            cluster.leader().await;
-            server.confirm_leader().await.unwrap();
-            assert_eq!(hash(&server), before, "{operation} {survive:?}");
-        }
-        if is_done {
-            return;
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,100 +212,4 @@ async fn what_makes_no_sense_is_refused_by_name() {
         }
     };
     assert_eq!(timeout(PATIENCE, last).await.unwrap(), Err(MembershipError::LastVoter));
-}
-
-/// Says something to a server as somebody.
-async fn say(server: &Replicated, proved: u64, envelope: &Envelope) -> Result<(), PeerRefusal> {
-    let request = envelope.seal(|_| Ok(())).unwrap();
-    let answer = server.handle(proved, request).await;
-    match wire::read_answer(&answer, |get| get.raw(get.0.len()).map(drop)) {
-        Ok(()) => Ok(()),
-        Err(wire::NoAnswer::Refused(refusal)) => Err(refusal),
-        Err(wire::NoAnswer::Unreadable(why)) => panic!("{why}"),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_are_refused_by_name() {
-    let cluster = Cluster::of(3).await;
-    cluster.token().await;
-    cluster.converge().await;
-    let server = cluster.server(1);
-    let two = cluster.server(2);
-    let link = &two.engine_for_test().link;
-    let store = server.engine_for_test().link.store;
-    let right = link.envelope(Kind::Hello, 1, store);
-    assert_eq!(say(&server, 2, &right).await, Ok(()));
-    let cluster_id = Envelope { cluster_id: "zl-other".into(), ..right.clone() };
-    let refusal = say(&server, 2, &cluster_id).await.unwrap_err();
-    assert_eq!(
-        refusal.to_string(),
-        "this server is of cluster zl-test, the request is for zl-other"
-    );
-    let target = Envelope { to: 3, ..right.clone() };
-    let refused = Err(PeerRefusal::WrongTarget { expected: 1, found: 3 });
-    assert_eq!(say(&server, 2, &target).await, refused);
-    let refused = Err(PeerRefusal::WrongSender { expected: 3, found: 2 });
-    assert_eq!(say(&server, 3, &right).await, refused);
-    let disk = Envelope { to_store: 5, ..right.clone() };
-    assert_eq!(say(&server, 2, &disk).await, Err(PeerRefusal::WrongStore { id: 1 }));
-    let disk = Envelope { from_store: 5, ..right.clone() };
-    assert_eq!(say(&server, 2, &disk).await, Err(PeerRefusal::WrongStore { id: 2 }));
-    // Who is no member may ask who is there, and no more.
-    let stranger = Envelope { from: 8, from_store: 8, ..right.clone() };
-    assert_eq!(say(&server, 8, &stranger).await, Ok(()));
-    let reader = Envelope { kind: Kind::ReadIndex, ..stranger.clone() };
-    assert_eq!(say(&server, 8, &reader).await, Err(PeerRefusal::NotMember { id: 8 }));
-    let vote = openraft::raft::VoteRequest::new(crate::replicated::types::Vote::new(99, 8), None);
-    let stranger = Envelope { kind: Kind::Vote, ..stranger };
-    let request = stranger.seal(|put| {
-        wire::put_vote(put, &vote);
-        Ok(())
-    });
-    let before = server.health().term;
-    let answer = server.handle(8, request.unwrap()).await;
-    let refused = wire::read_answer(&answer, |_| Ok(()));
-    let not_member = PeerRefusal::NotMember { id: 8 };
-    assert_eq!(refused, Err(wire::NoAnswer::Refused(not_member)));
-    assert_eq!(server.health().term, before);
-    // Nonsense is refused and ends nothing.
-    for length in 0..80 {
-        for fill in [0, 1, 0x7f, 0xff] {
-            let answer = server.handle(2, Bytes::from(vec![fill; length])).await;
-            let refused = wire::read_answer(&answer, |_| Ok(()));
-            assert!(matches!(refused, Err(wire::NoAnswer::Refused(_))), "{length} of {fill}");
-        }
-    }
-    let whole = right.seal(|_| Ok(())).unwrap();
-    for kind in Kind::ALL {
-        let mut bytes = whole.to_vec();
-        bytes[1] = kind.number();
-        bytes.extend([0xff; 9]);
-        let answer = server.handle(2, bytes.into()).await;
-        assert!(wire::read_answer(&answer, |_| Ok(())).is_err(), "{kind:?}");
-    }
-    // A command of a later version is refused before it counts, too: an unknown one, in entries of the leader.
-    let (leader, log_index) = (cluster.leader().await.0, server.health().log_index);
-    let leading = cluster.server(leader);
-    let link = &leading.engine_for_test().link;
-    let entries = link.envelope(Kind::Append, 1, store).seal(|put| {
-        let vote = crate::replicated::types::Vote::new_committed(server.health().term, leader);
-        put.vote(&vote);
-        put.optional_log_id(None);
-        put.optional_log_id(None);
-        put.u32(1);
-        put.log_id(&crate::replicated::types::log_id(9, leader, log_index + 1));
-        put.u8(1);
-        put.bytes(b"\x01\x81\xa5entry\x82\xa8stamp_ms\x01\xa7command\x81\xa4type\xa6dream!");
-        Ok(())
-    });
-    let answer = server.handle(leader, entries.unwrap()).await;
-    match wire::read_answer(&answer, |_| Ok(())) {
-        Err(wire::NoAnswer::Refused(PeerRefusal::Unreadable { why })) => {
-            assert!(why.contains("dream!"), "{why}");
-        }
-        other => panic!("{other:?}"),
-    }
-    cluster.write(&create_token(50)).await;
-    assert!(cluster.running().all(|(_, server)| server.health().stopped.is_none()));
 }

@@ -95,7 +95,7 @@ async fn there_are_limits_and_over_them_nothing_is_done() {
     }
     match leader.propose(long).await.unwrap() {
         Outcome::Refused { refusal: Refusal::Invalid { field, .. } } => {
-            assert_eq!(field, "command")
+            assert_eq!(field, "command");
         }
         other => panic!("{other:?}"),
     }

@@ -15,8 +15,8 @@ use zlayer_wal::sim::{SimFs, Survive};
 use crate::replicated::planted::Planted;
 use crate::replicated::switchboard::Switchboard;
 use crate::{
-    ControlLog, LogHealth, Machine, OpenError, ProposeError, Replicated, ReplicatedLimits,
-    ReplicatedOptions, Timers,
+    ControlLog, LogHealth, Machine, MembershipError, OpenError, ProposeError, Replicated,
+    ReplicatedLimits, ReplicatedOptions, Timers,
 };
 
 /// Longest that anything is waited for. Busy machines are slow.
@@ -222,6 +222,25 @@ impl Cluster {
             assert!(Instant::now() < deadline, "they do not converge: {:?}", self.healths());
             sleep(LOOK).await;
         }
+    }
+}
+
+impl Cluster {
+    /// Starts a new server and takes it in as a learner.
+    pub(super) async fn add(&mut self, id: u64) -> Result<(), MembershipError> {
+        self.start(id);
+        let (raft_addr, api_addr) = addresses(id);
+        let (_, leader) = self.leader().await;
+        leader.add_learner(id, raft_addr, api_addr).await
+    }
+
+    pub(super) async fn promote(&self, ids: &[u64]) -> Result<(), MembershipError> {
+        let (_, leader) = self.leader().await;
+        leader.promote(ids.iter().copied().collect()).await
+    }
+
+    pub(super) async fn voters(&self) -> BTreeSet<u64> {
+        self.leader().await.1.members().voters
     }
 }
 
