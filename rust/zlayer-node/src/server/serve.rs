@@ -111,10 +111,9 @@ fn admit(
     };
     let connection = Arc::new(Connection::new(shared.registry.next_id(), identity, address));
     let ledger = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
-    // Looked up after the registry knows the connection: a removal is either seen here or ends it from there.
-    match shared.member(identity.node_id) {
-        Ok(draining) => connection.draining.store(draining, Ordering::Relaxed),
-        Err(why) => connection.refuse_all(why),
+    // Looked up after the registry knows the connection: a change is either seen here or comes from there.
+    if let Err(why) = shared.prepare(&connection) {
+        connection.refuse_all(why);
     }
     shared.metrics.connections_opened.add(1);
     let rate = shared.limits.bytes_per_second_per_worker;

@@ -13,6 +13,7 @@ use zlayer_core::record::NodeId;
 use zlayer_core::time::MonoMs;
 use zlayer_raft::{ControlLog, StateView};
 
+use super::connection::Connection;
 use super::engine::Engine;
 use super::metrics::Metrics;
 use super::registry::Registry;
@@ -126,6 +127,22 @@ impl Shared {
             None if state.is_removed(node_id) => Err(Refusal::Removed),
             None => Err(Refusal::Unknown),
         })
+    }
+
+    /// Tells a connection what the control state says of its node.
+    ///
+    /// # Errors
+    /// [`Refusal::Removed`] or [`Refusal::Unknown`].
+    pub(crate) fn prepare(&self, connection: &Connection) -> Result<(), Refusal> {
+        let mut draining = self.member(connection.node_id)?;
+        loop {
+            connection.draining.store(draining, Ordering::Relaxed);
+            // Whoever changes it after this look tells the connection after what was stored here.
+            match self.member(connection.node_id)? {
+                same if same == draining => return Ok(()),
+                newer => draining = newer,
+            }
+        }
     }
 
     /// Opens a session, or opens it anew after its lease has ended.
