@@ -14,7 +14,7 @@ pub enum Fault {
     Reset,
     /// A worker's network is cut, for 1 s to 10 min.
     Cut,
-    /// A worker's process is stopped (SIGSTOP), for 0.5 s to 10 min.
+    /// A worker's process is stopped (SIGSTOP), for 0.5 s to 10 min; one time out of four right after a report.
     WorkerPause,
     /// A worker's process is killed; its kernel says so. It starts again 1 s to 10 min later, or never.
     Crash,
@@ -226,7 +226,7 @@ impl FaultPlan {
         let gaps = gaps.collect();
         let (lost_ppm, late_ppm) = match scenario {
             Scenario::Steady | Scenario::Storms => (0, 0),
-            Scenario::Lossy => (5_000, 10_000),
+            Scenario::Lossy => (5_000, 30_000),
             Scenario::Mix => (dice.below(800) as u32, dice.below(1_500) as u32),
             _ => (100, 200),
         };

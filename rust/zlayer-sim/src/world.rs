@@ -105,6 +105,8 @@ pub(crate) struct Host {
     pub(crate) wake_at: Option<Ms>,
     /// What waits while it is stopped.
     pub(crate) inbox: Vec<(Link, Down)>,
+    /// It is stopped for so long once it has sent its next report.
+    pub(crate) stops_after_report: Option<Ms>,
     /// A copy of an identity, which ends for good.
     pub(crate) is_twin: bool,
     /// It will not be started again.

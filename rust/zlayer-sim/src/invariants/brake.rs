@@ -1,5 +1,6 @@
 //! The mass-expiry brake. Of the leases whose connection stands, no more than `max(10, 30 % of those whose turn it
-//! was)` end within 5 s, unless the brake was raised and its hold is over; ten and fewer never raise it.
+//! was)` end within 5 s, unless the brake was raised and its hold is over. It holds for a minute at most, and ten and
+//! fewer never raise it.
 
 use std::collections::VecDeque;
 
@@ -76,6 +77,10 @@ impl Invariant for Brake {
             }
             Fact::Alarm { due, until } => {
                 self.raised = Some(until);
+                let hold_ms = until.saturating_sub(moment.now);
+                if hold_ms > moment.rules.limits.brake.hold_ms {
+                    return broken(None, format!("expiry is held for {hold_ms} ms"));
+                }
                 if due <= moment.rules.limits.brake.leases_min {
                     return broken(None, format!("expiry is held for {due} leases"));
                 }

@@ -16,6 +16,9 @@ use crate::fact::{Blow, Fact};
 /// or the wait after a refusal (60 s) and two dials.
 const RECOVERY_MS: u64 = 75_000;
 
+/// A worker that reads an answer after a long stop has so long to beat.
+const ACT_MS: u64 = 1_000;
+
 #[derive(Default)]
 pub(super) struct FalseDown {
     nodes: Accounts<Worker>,
@@ -98,6 +101,7 @@ impl FalseDown {
         if let Some(told_at) = worker.told_at.filter(|&at| at > server_began)
             && !worker.heavy
             && worker.lights <= 1
+            && moment.now - told_at > ACT_MS
         {
             let (ago, lights) = (moment.now - told_at, worker.lights);
             let what = format!("given up {ago} ms after an answer, {lights} messages lost or late since");

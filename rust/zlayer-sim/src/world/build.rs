@@ -101,6 +101,7 @@ impl World {
             cut_until: 0,
             wake_at: None,
             inbox: Vec::new(),
+            stops_after_report: None,
             is_twin,
             is_over: false,
         });

@@ -86,7 +86,12 @@ impl World {
                 self.host(worker).lines.push(Line::new(link));
                 self.send_up(Wire { worker, link }, Up::Dial);
             }
-            Deed::Send(link, report) => self.send_up(Wire { worker, link }, Up::Report(report)),
+            Deed::Send(link, report) => {
+                self.send_up(Wire { worker, link }, Up::Report(report));
+                if let Some(ms) = self.host(worker).stops_after_report.take() {
+                    self.pause_for(worker, ms);
+                }
+            }
             Deed::Close(link) => self.close(worker, link),
         }
     }
