@@ -9,7 +9,7 @@ use crate::scenario::Fault;
 
 /// How hard a fault hits one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
+pub(crate) enum Blow {
     /// One message was lost or late, or one connection reset: it must never cost a lease.
     Light,
     /// It could not speak, or was told not to: stopped, refused, leaving, just started.
@@ -18,7 +18,7 @@ pub enum Blow {
 
 /// One thing that happened. Times are the world's.
 #[derive(Debug, Clone, Copy)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A fault was put in.
     Fault(Fault),
     /// The server's process starts.
@@ -76,7 +76,7 @@ pub enum Fact {
 
 impl Fact {
     /// Whom it is about.
-    pub fn node(&self) -> Option<NodeId> {
+    pub(crate) fn node(&self) -> Option<NodeId> {
         match *self {
             Self::Loaded { node, .. }
             | Self::Enrolled { node }

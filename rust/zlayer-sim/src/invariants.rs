@@ -25,6 +25,8 @@ mod one_session;
 mod pacing;
 mod record;
 mod suspicion;
+#[cfg(test)]
+mod tests;
 
 use zlayer_core::liveness::LivenessLimits;
 use zlayer_core::record::{FIRST_WORKER_ID, NodeId};

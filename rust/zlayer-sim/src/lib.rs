@@ -24,7 +24,6 @@ mod verdict;
 mod worker;
 mod world;
 
-pub use fact::{Blow, Fact};
 pub use flaw::Flaw;
 pub use scenario::{Fault, SCENARIOS, Scenario};
 pub use settings::Settings;

@@ -5,6 +5,8 @@
 
 mod candidate;
 mod ends;
+#[cfg(test)]
+mod tests;
 
 use candidate::Candidate;
 

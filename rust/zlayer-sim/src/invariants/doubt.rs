@@ -32,7 +32,8 @@ impl Invariant for Doubt {
             Fact::Proposed { node, to: Liveness::Unreachable, .. } => {
                 let overdue = moment.times.awake().saturating_sub(*self.due.of(node));
                 if overdue < limits.confirm_ms {
-                    let what = format!("expired {overdue} ms after its lease was due, at first look");
+                    let what =
+                        format!("expired {overdue} ms after its lease was due, at first look");
                     return broken(node, what);
                 }
                 let awake = moment.times.since_sleep_ms();

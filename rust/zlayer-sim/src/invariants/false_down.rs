@@ -104,7 +104,8 @@ impl FalseDown {
             && moment.now - told_at > ACT_MS
         {
             let (ago, lights) = (moment.now - told_at, worker.lights);
-            let what = format!("given up {ago} ms after an answer, {lights} messages lost or late since");
+            let what =
+                format!("given up {ago} ms after an answer, {lights} messages lost or late since");
             return broken(node, what);
         }
         let quiet = moment.now.saturating_sub(worker.heavy_at.max(worker.light_at[0]));

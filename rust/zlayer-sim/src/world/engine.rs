@@ -11,6 +11,7 @@ use crate::Ms;
 use crate::fact::Fact;
 use crate::flaw::Flaw;
 use crate::journal::Asked;
+use crate::line::Line;
 use crate::worker::Ending;
 
 /// Between two ticks, and how late one is as a rule.
@@ -49,7 +50,8 @@ impl World {
         let dice = &mut self.dice.server;
         let mut after_ms = TICK_MS + dice.between(0, TICK_LATE_MS);
         let steady = self.plan.gaps.is_empty();
-        let late_ms = if steady || !dice.once_in(LATE_TICK.0) { 0 } else { dice.below(LATE_TICK.1) };
+        let late_ms =
+            if steady || !dice.once_in(LATE_TICK.0) { 0 } else { dice.below(LATE_TICK.1) };
         after_ms += late_ms;
         if self.settings.flaw == Some(Flaw::SlowTicks) {
             after_ms = SLOW_TICK_MS;
@@ -141,12 +143,12 @@ impl World {
 
     fn end_session(&mut self, node: NodeId, session: SessionId) {
         for worker in self.hosts_of(node).to_vec() {
-            let lines = self.host(worker).lines.iter();
-            let of_session = lines.filter(|line| {
+            let carries = |line: &&Line| {
                 line.served.as_ref().is_some_and(|served| served.session == Some(session))
-            });
-            let links: Vec<_> = of_session.map(|line| line.link).collect();
-            for link in links {
+            };
+            let carrying = self.host(worker).lines.iter().filter(carries);
+            let carrying: Vec<_> = carrying.map(|line| line.link).collect();
+            for link in carrying {
                 self.end_by_server(Wire { worker, link }, Ending::Refused);
             }
         }

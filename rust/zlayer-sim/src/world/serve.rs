@@ -104,7 +104,8 @@ impl World {
         let mut served = Vec::new();
         for &worker in self.hosts_of(node) {
             let lines = self.hosts[worker as usize].lines.iter();
-            served.extend(lines.filter(|line| line.served.is_some()).map(|line| (worker, line.link)));
+            served
+                .extend(lines.filter(|line| line.served.is_some()).map(|line| (worker, line.link)));
         }
         if served.len() > LINES_PER_NODE_MAX {
             let (worker, link) = served[0];

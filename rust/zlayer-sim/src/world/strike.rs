@@ -21,6 +21,7 @@ impl World {
             self.agenda.push(self.now + after_ms, Happening::Strike(fault));
         }
         self.sum.faults += 1;
+        self.struck |= 1 << fault as u32;
         self.tell(Fact::Fault(fault));
         match fault {
             Fault::Reset

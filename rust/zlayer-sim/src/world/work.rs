@@ -5,7 +5,7 @@ use crate::Ms;
 use crate::fact::{Blow, Fact};
 use crate::flaw::Flaw;
 use crate::line::Line;
-use crate::worker::{Deed, Ending, Input, Link, Manners, Worker};
+use crate::worker::{Deed, Ending, Input, Manners, Worker};
 
 /// How late a timer wakes its thread. Chosen: what a loaded machine does.
 const TIMER_LATE_MS: Ms = 3;
@@ -92,17 +92,16 @@ impl World {
                     self.pause_for(worker, ms);
                 }
             }
-            Deed::Close(link) => self.close(worker, link),
+            Deed::Close(link) => self.close(Wire { worker, link }),
         }
     }
 
     /// The worker's end is closed; its kernel says so.
-    fn close(&mut self, worker: u32, link: Link) {
-        let wire = Wire { worker, link };
+    fn close(&mut self, wire: Wire) {
         let Some(line) = self.line(wire).filter(|line| line.worker_open) else { return };
         line.worker_open = false;
         self.send_up(wire, Up::Fin);
-        self.sweep(worker);
+        self.sweep(wire.worker);
     }
 
     fn plan_wake(&mut self, worker: u32) {
@@ -150,7 +149,7 @@ impl World {
         let links: Vec<_> = self.host(worker).lines.iter().map(|line| line.link).collect();
         self.process_is_gone(worker);
         for link in links {
-            self.close(worker, link);
+            self.close(Wire { worker, link });
         }
     }
 
