@@ -49,3 +49,21 @@ fn arguments_that_make_no_sense_are_exit_code_2_and_say_what_would() {
     assert!(error.contains("usage: zlayer-sim"), "{error}");
     assert_eq!(call("--help").status.code(), Some(0));
 }
+
+/// The features of the core that a crate is built with, the edges of that kind considered.
+fn features_of_core(package: &str, edges: &str) -> String {
+    let tree = ["tree", "--locked", "--offline", "-i", "zlayer-core", "-p", package, "-e", edges];
+    let output = Command::new(env!("CARGO")).args(tree).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn the_planted_bugs_are_in_these_tests_and_in_nothing_that_is_released() {
+    assert!(features_of_core("zlayer-sim", "all,features").contains("planted-bugs"));
+    for package in ["zlayer-py", "zlayer-node", "zlayer-load", "zlayer-sim"] {
+        let features = features_of_core(package, "normal,build,features");
+        assert!(features.contains("zlayer-core feature"), "{features}");
+        assert!(!features.contains("planted-bugs"), "{package}: {features}");
+    }
+}

@@ -1,6 +1,8 @@
 //! A share of the seeds: every promise holds in every world.
 #![allow(clippy::expect_used)] // A test fails by panicking.
 
+use std::ops::RangeInclusive;
+
 use zlayer_sim::{SCENARIOS, Scenario, Settings, Summary, World};
 
 const MINUTE: u64 = 60_000;
@@ -11,24 +13,33 @@ fn run(settings: Settings) -> Summary {
     World::new(settings).run().unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-#[test]
-fn fifty_mixed_worlds_of_two_hours_keep_every_promise() {
-    let all: Vec<_> = (1..=50).map(|seed| run(Settings::new(seed, 200, 2 * HOUR))).collect();
-    // They are no quiet worlds: among them all of it has happened.
-    let sum = |of: fn(&Summary) -> u64| all.iter().map(of).sum::<u64>();
-    assert!(sum(|world| world.faults) > 10_000);
-    assert!(sum(|world| world.suspects) > 10_000);
-    assert!(sum(|world| world.unreachable) > 2_000);
-    assert!(sum(|world| world.alarms) > 10);
-    assert!(sum(|world| world.sleeps) > 100);
-    assert!(sum(|world| world.boots) > 100);
+/// Mixed worlds of two hours, and that they are no quiet ones: among them all of it has happened.
+fn run_mixed(seeds: RangeInclusive<u64>) {
+    let all: Vec<_> = seeds.map(|seed| run(Settings::new(seed, 200, 2 * HOUR))).collect();
+    let mean = |of: fn(&Summary) -> u64| all.iter().map(of).sum::<u64>() / all.len() as u64;
+    assert!(mean(|world| world.faults) > 200);
+    assert!(mean(|world| world.suspects) > 200);
+    assert!(mean(|world| world.unreachable) > 40);
+    assert!(mean(|world| world.sleeps) > 1);
+    assert!(mean(|world| world.boots) > 1);
+    assert!(all.iter().any(|world| world.alarms > 0));
     assert!(all.iter().all(|world| world.kinds > 10));
+}
+
+#[test]
+fn a_hundred_mixed_worlds_keep_every_promise() {
+    run_mixed(1..=100);
+}
+
+#[test]
+fn another_hundred_mixed_worlds_keep_every_promise() {
+    run_mixed(101..=200);
 }
 
 #[test]
 fn every_family_of_faults_keeps_every_promise() {
     for scenario in SCENARIOS {
-        for seed in 101..=105 {
+        for seed in 201..=220 {
             run(Settings::new(seed, 150, HOUR).with_scenario(scenario));
         }
     }

@@ -86,9 +86,9 @@ impl Invariant for Brake {
                 }
             }
             Fact::Proposed { node, to: Liveness::Unreachable, .. } => {
+                // A proposal that was turned away is made again; its lease ended once.
                 let stood = !self.nodes.of(node).lost;
-                self.end(node);
-                if stood {
+                if self.end(node) && stood {
                     return self.count(moment, node);
                 }
             }
@@ -99,8 +99,11 @@ impl Invariant for Brake {
 }
 
 impl Brake {
-    fn end(&mut self, node: NodeId) {
-        self.leases -= u64::from(std::mem::replace(&mut self.nodes.of(node).held, false));
+    /// True: it was held.
+    fn end(&mut self, node: NodeId) -> bool {
+        let held = std::mem::take(&mut self.nodes.of(node).held);
+        self.leases -= u64::from(held);
+        held
     }
 
     fn forget(&mut self, moment: &Moment<'_>) {

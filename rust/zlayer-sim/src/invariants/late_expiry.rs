@@ -61,7 +61,8 @@ impl Invariant for LateExpiry {
             }
             Fact::Opened { node, session, ack } => {
                 let lease = self.nodes.of(node);
-                let continues = lease.held && !std::mem::take(&mut lease.awaited);
+                let awaited = std::mem::take(&mut lease.awaited);
+                let continues = lease.held && !awaited;
                 lease.held = true;
                 if !continues {
                     (lease.due, lease.due_unbraked) = (i64::MIN, i64::MIN);
