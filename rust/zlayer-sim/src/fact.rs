@@ -12,8 +12,10 @@ use crate::scenario::Fault;
 pub(crate) enum Blow {
     /// One message was lost or late, or one connection reset: it must never cost a lease.
     Light,
-    /// It could not speak, or was told not to: stopped, refused, leaving, just started.
+    /// It could not speak, or does not want to: stopped, leaving, just started.
     Heavy,
+    /// It was told not to, for the sake of another process or of an operator. It waits for long.
+    Refused,
 }
 
 /// One thing that happened. Times are the world's.

@@ -108,7 +108,7 @@ impl Invariants {
         let moment = Moment { now, times: &self.times, rules: &self.rules };
         self.all.iter_mut().find_map(|invariant| {
             let Breach { node, what } = invariant.note(&moment, fact).err()?;
-            Some(Violation { invariant: invariant.name().into(), at: now, node, what })
+            Some(Violation { invariant: invariant.name(), at: now, node, what })
         })
     }
 

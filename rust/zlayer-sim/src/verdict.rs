@@ -13,7 +13,7 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which promise: a file in `invariants`, `core` for a check of the core's own, or `replay`.
-    pub invariant: String,
+    pub invariant: &'static str,
     /// When, in the world's time.
     pub at: Ms,
     /// Whose, if it is about one node.

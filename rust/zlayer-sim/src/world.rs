@@ -172,8 +172,8 @@ impl World {
         }
     }
 
-    fn break_promise(&mut self, invariant: &str, node: Option<NodeId>, what: String) {
-        let violation = Violation { invariant: invariant.into(), at: self.now, node, what };
+    fn break_promise(&mut self, invariant: &'static str, node: Option<NodeId>, what: String) {
+        let violation = Violation { invariant, at: self.now, node, what };
         self.broken.get_or_insert(violation);
     }
 

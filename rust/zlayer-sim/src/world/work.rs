@@ -53,7 +53,7 @@ impl World {
                 let alone = self.hosts_of(node).len() == 1;
                 let member = self.journal.state().node(node).is_some();
                 if why == Ending::Refused && !(alone && member) {
-                    self.tell(Fact::Struck { node, blow: Blow::Heavy });
+                    self.tell(Fact::Struck { node, blow: Blow::Refused });
                 }
                 Input::Ended(link, why)
             }
