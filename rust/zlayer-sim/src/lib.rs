@@ -24,8 +24,8 @@
 //! * **Not late.** A silent node is recorded Unreachable 1 s after the end of its lease. To that is added: for a sleep
 //!   of the server of `d` (a gap between ticks above 600 ms) `d` + 1 s, and after a sleep longer than the grace the
 //!   lease lasts until 30 s after it at least; a shorter stop or a late tick by its length; the time in which commits
-//!   are slow or turned away, and 0.4 s; 100 ms for each tick that decided 1,000 things; and, for a connection that
-//!   stands, the minute for which the brake holds. After a failover the lease is the failover window and its spread.
+//!   are slow or turned away, and 0.4 s; and, for a connection that stands, the minute for which the brake holds. After
+//!   a failover the lease is the failover window and its spread.
 //! * **Not falsely.** When a lease ends, a process of its node that runs has had a reason to be silent since its last
 //!   answer: it was cut off, stopped, refused for the sake of another or new, the server was killed, or two of its
 //!   messages were lost, late by more than 100 ms, or met a reset. One such message is never enough, nor are stops and

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use zlayer_core::command::Command;
-use zlayer_core::liveness::{Effect, Event, ExpiryHeld, SessionId};
-use zlayer_core::record::{Liveness, NodeId};
+use zlayer_core::liveness::{Effect, Event, ExpiryHeld, Liveness, SessionId};
+use zlayer_core::record::{Liveness as State, NodeId};
 
 use super::{Happening, Process, Wire, World};
 use crate::Ms;
@@ -19,6 +19,8 @@ const TICK_MS: Ms = 100;
 const TICK_LATE_MS: Ms = 3;
 /// One tick of so many is late by up to so much more, as on a loaded machine. Below what counts as a sleep.
 const LATE_TICK: (u64, Ms) = (500, 400);
+/// Ticks in a row while the engine is behind (`zlayer-node`, ticker).
+const CATCH_UP_MAX: u32 = 20;
 /// The mistake of a server that ticks too rarely.
 const SLOW_TICK_MS: Ms = 1_500;
 
@@ -70,7 +72,15 @@ impl World {
             self.server.handovers.pop_front();
             self.closed(node, session);
         }
-        let decisions = self.tell_engine([Event::Tick]);
+        let mut decisions = self.tell_engine([Event::Tick]);
+        for _ in 0..CATCH_UP_MAX {
+            let clock = self.server.clock(self.now);
+            let wakeup = self.server.engine().and_then(Liveness::next_wakeup);
+            if wakeup.is_none_or(|at| at > clock) {
+                break;
+            }
+            decisions += self.tell_engine([Event::Tick]);
+        }
         self.tell(Fact::Ticked { decisions });
         let sleeps = self.server.engine().map_or(0, |engine| engine.stats().shifts);
         self.sum.sleeps = self.sum.sleeps.max(sleeps);
@@ -154,16 +164,16 @@ impl World {
         }
     }
 
-    fn count(&mut self, node: NodeId, to: Liveness) {
+    fn count(&mut self, node: NodeId, to: State) {
         match to {
-            Liveness::Suspect => self.sum.suspects += 1,
-            Liveness::Unreachable => {
+            State::Suspect => self.sum.suspects += 1,
+            State::Unreachable => {
                 self.sum.unreachable += 1;
                 let hosts = self.hosts_of(node).iter().map(|&worker| &self.hosts[worker as usize]);
                 let runs = hosts.clone().any(|host| host.process == Process::Running);
                 self.sum.cut_off += u64::from(runs);
             }
-            Liveness::Ready | Liveness::Left => {}
+            State::Ready | State::Left => {}
         }
     }
 }
