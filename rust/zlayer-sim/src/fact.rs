@@ -10,7 +10,8 @@ use crate::scenario::Fault;
 /// How hard a fault hits one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blow {
-    /// One message was lost or late, or one connection reset: it must never cost a lease.
+    /// One message was lost or late, one connection reset, or one dial turned away by a server with too many: it must
+    /// never cost a lease.
     Light,
     /// It could not speak, or does not want to: stopped, leaving, just started.
     Heavy,

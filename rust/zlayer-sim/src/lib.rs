@@ -28,9 +28,9 @@
 //!   a failover the lease is the failover window and its spread.
 //! * **Not falsely.** When a lease ends, a process of its node that runs has had a reason to be silent since its last
 //!   answer: it was cut off, stopped, refused for the sake of another or new, the server was killed, or two of its
-//!   messages were lost, late by more than 100 ms, or met a reset. One such message is never enough, nor are stops and
-//!   suspensions of the server (of up to a minute); and no reason is enough once it is 75 s past, or 135 s if that was
-//!   a refusal.
+//!   messages were lost, late by more than 100 ms, met a reset, or a server with too many handshakes. One such message
+//!   is never enough, nor are stops and suspensions of the server (of up to a minute); and no reason is enough once it
+//!   is 75 s past, or 135 s if that was a refusal.
 //! * **Suspect at once.** When the server sees the end of the newest session's connection, it proposes Suspect in the
 //!   same call, or with the next tick after what is under way for the node; and for no other reason.
 //! * **Recorded.** Within 1 s (and the additions above) the control state says what is true.
