@@ -25,7 +25,7 @@ pub enum NodeError {
         source: io::Error,
     },
     /// The control log can't be opened.
-    #[error("control log: {0}")]
+    #[error("{0}")]
     Log(String),
     /// The node has been shut down.
     #[error("the node has stopped")]

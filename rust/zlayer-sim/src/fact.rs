@@ -9,16 +9,19 @@ use crate::scenario::Fault;
 
 /// How hard a fault hits one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
-    /// One message was lost or late, or one connection reset: it must never cost a lease.
+pub(crate) enum Blow {
+    /// One message was lost or late, one connection reset, or one dial turned away by a server with too many: it must
+    /// never cost a lease.
     Light,
-    /// It could not speak, or was told not to: stopped, refused, leaving, just started.
+    /// It could not speak, or does not want to: stopped, leaving, just started.
     Heavy,
+    /// It was told not to, for the sake of another process or of an operator. It waits for long.
+    Refused,
 }
 
 /// One thing that happened. Times are the world's.
 #[derive(Debug, Clone, Copy)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A fault was put in.
     Fault(Fault),
     /// The server's process starts.
@@ -76,7 +79,7 @@ pub enum Fact {
 
 impl Fact {
     /// Whom it is about.
-    pub fn node(&self) -> Option<NodeId> {
+    pub(crate) fn node(&self) -> Option<NodeId> {
         match *self {
             Self::Loaded { node, .. }
             | Self::Enrolled { node }

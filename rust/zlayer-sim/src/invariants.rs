@@ -25,6 +25,8 @@ mod one_session;
 mod pacing;
 mod record;
 mod suspicion;
+#[cfg(test)]
+mod tests;
 
 use zlayer_core::liveness::LivenessLimits;
 use zlayer_core::record::{FIRST_WORKER_ID, NodeId};
@@ -106,7 +108,7 @@ impl Invariants {
         let moment = Moment { now, times: &self.times, rules: &self.rules };
         self.all.iter_mut().find_map(|invariant| {
             let Breach { node, what } = invariant.note(&moment, fact).err()?;
-            Some(Violation { invariant: invariant.name().into(), at: now, node, what })
+            Some(Violation { invariant: invariant.name(), at: now, node, what })
         })
     }
 

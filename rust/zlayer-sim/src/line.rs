@@ -43,9 +43,14 @@ pub(crate) struct Served {
 /// Where the session stands, as `zlayer-node/src/server/report.rs` has it.
 pub(crate) enum Phase {
     Fresh,
-    Open { lease: SessionLease, incarnation: u64 },
+    Open {
+        lease: SessionLease,
+        incarnation: u64,
+    },
     /// It said goodbye; this is answered once that is durable.
-    Leaving { answer: Answer },
+    Leaving {
+        answer: Answer,
+    },
 }
 
 impl Line {

@@ -14,7 +14,7 @@ pub enum Fault {
     Reset,
     /// A worker's network is cut, for 1 s to 10 min.
     Cut,
-    /// A worker's process is stopped (SIGSTOP), for 0.5 s to 10 min.
+    /// A worker's process is stopped (SIGSTOP), for 0.5 s to 10 min; one time out of four right after a report.
     WorkerPause,
     /// A worker's process is killed; its kernel says so. It starts again 1 s to 10 min later, or never.
     Crash,
@@ -88,23 +88,21 @@ impl Fault {
         match self {
             Self::Reset => (2 * HOUR, true),
             Self::Cut => (6 * HOUR, true),
+            Self::Renew => (8 * HOUR, true),
             Self::WorkerPause | Self::Crash | Self::Relapse => (12 * HOUR, true),
             Self::Vanish | Self::Leave => (24 * HOUR, true),
-            Self::Renew => (8 * HOUR, true),
             Self::Twin => (100 * HOUR, true),
-            Self::ServerPause => (20 * MINUTE, false),
-            Self::Stutter => (5 * MINUTE, false),
-            Self::Suspend => (3 * HOUR, false),
-            Self::Kill => (90 * MINUTE, false),
-            Self::PowerLoss => (6 * HOUR, false),
-            Self::MassReset => (45 * MINUTE, false),
-            Self::MassSilence => (75 * MINUTE, false),
-            Self::SlowDisk => (10 * MINUTE, false),
+            Self::Stutter | Self::LostAnswer => (5 * MINUTE, false),
+            Self::SlowDisk | Self::Enrol => (10 * MINUTE, false),
             Self::Overload => (15 * MINUTE, false),
-            Self::LostAnswer => (5 * MINUTE, false),
-            Self::Enrol => (10 * MINUTE, false),
+            Self::ServerPause => (20 * MINUTE, false),
             Self::Remove => (40 * MINUTE, false),
+            Self::MassReset => (45 * MINUTE, false),
             Self::ClockJump => (HOUR, false),
+            Self::MassSilence => (75 * MINUTE, false),
+            Self::Kill => (90 * MINUTE, false),
+            Self::Suspend => (3 * HOUR, false),
+            Self::PowerLoss => (6 * HOUR, false),
         }
     }
 }
@@ -226,7 +224,7 @@ impl FaultPlan {
         let gaps = gaps.collect();
         let (lost_ppm, late_ppm) = match scenario {
             Scenario::Steady | Scenario::Storms => (0, 0),
-            Scenario::Lossy => (5_000, 10_000),
+            Scenario::Lossy => (5_000, 30_000),
             Scenario::Mix => (dice.below(800) as u32, dice.below(1_500) as u32),
             _ => (100, 200),
         };

@@ -18,9 +18,13 @@ use crate::world::Happening;
 pub(crate) enum Life {
     Up,
     /// Stopped since then; its kernel goes on.
-    Paused { since: Ms },
+    Paused {
+        since: Ms,
+    },
     /// No process. Its kernel refuses dials, unless the host is gone, too.
-    Down { host: bool },
+    Down {
+        host: bool,
+    },
 }
 
 /// The server and its engine.

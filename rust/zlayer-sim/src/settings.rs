@@ -83,7 +83,12 @@ impl Settings {
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, workers, length_ms, scenario, flaw } = self;
-        write!(f, "seed {seed}, {workers} workers, {} min, {}", length_ms / 60_000, scenario.name())?;
+        write!(
+            f,
+            "seed {seed}, {workers} workers, {} min, {}",
+            length_ms / 60_000,
+            scenario.name()
+        )?;
         match flaw {
             Some(flaw) => write!(f, ", bug {}", flaw.name()),
             None => Ok(()),

@@ -13,8 +13,6 @@ pub(crate) const NOTICED_MS: u64 = 600;
 const AFTER_SLEEP_MS: u64 = 1_000;
 /// What follows a busy log: two commits and a tick.
 const AFTER_BUSY_MS: u64 = 400;
-/// Decisions of one tick, at most; the rest waits for the next one.
-const DECISIONS_MAX: u64 = 1_000;
 
 /// Sums of the time that does not count. See the module.
 #[derive(Debug, Default, Clone)]
@@ -73,10 +71,7 @@ impl Times {
             }
             // A late tick may be taken for a sleep as well, together with a stutter.
             Fact::TickLate { ms } => self.unticked += ms + 200,
-            Fact::Ticked { decisions } => {
-                self.excused += std::mem::take(&mut self.unticked);
-                self.excused += if decisions >= DECISIONS_MAX { 100 } else { 0 };
-            }
+            Fact::Ticked { .. } => self.excused += std::mem::take(&mut self.unticked),
             Fact::Busy { until } => self.busy.extend(now, until + AFTER_BUSY_MS),
             Fact::Alarm { until, .. } => self.brake.extend(now, until),
             Fact::Died => self.stopped_at = None,

@@ -71,7 +71,9 @@ mod tests {
     fn one_number_one_time_and_one_order_make_a_difference() {
         let hash = |facts: &[(Ms, Fact)]| {
             let mut trace = Trace::new();
-            facts.iter().for_each(|&(at, fact)| trace.note(at, fact));
+            for &(at, fact) in facts {
+                trace.note(at, fact);
+            }
             trace.hash()
         };
         let (a, b) = ((1, Fact::Enrolled { node: 1_000 }), (1, Fact::Removed { node: 1_000 }));

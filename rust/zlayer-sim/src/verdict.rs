@@ -13,7 +13,7 @@ use crate::settings::Settings;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Which promise: a file in `invariants`, `core` for a check of the core's own, or `replay`.
-    pub invariant: String,
+    pub invariant: &'static str,
     /// When, in the world's time.
     pub at: Ms,
     /// Whose, if it is about one node.
@@ -30,9 +30,9 @@ pub struct Failure {
     /// The promise.
     pub violation: Violation,
     /// The last facts about the node, oldest first.
-    pub of_node: Vec<(Ms, Fact)>,
+    pub(crate) of_node: Vec<(Ms, Fact)>,
     /// The last facts of all, oldest first.
-    pub of_all: Vec<(Ms, Fact)>,
+    pub(crate) of_all: Vec<(Ms, Fact)>,
 }
 
 /// A world that kept them all.
@@ -74,6 +74,8 @@ pub struct Summary {
     pub boots: u64,
     /// Faults that were put in.
     pub faults: u64,
+    /// Kinds of faults among them.
+    pub kinds: u32,
 }
 
 /// `h:mm:ss.mmm`.
@@ -96,9 +98,10 @@ impl fmt::Display for Summary {
             f,
             "{beats} beats (peak/s: {paced_peak} paced, {beats_peak} in all, {plan_peak} planned), {sessions} \
              sessions (peak/s {hellos_peak}), {suspects} suspect, {unreachable} unreachable ({cut_off} cut off), \
-             {alarms} alarms, {sleeps} sleeps, {boots} boots, {faults} faults, {entries} entries, trace {hash:016x}, \
+             {alarms} alarms, {sleeps} sleeps, {boots} boots, {faults} faults of {kinds} kinds, {entries} entries, trace {hash:016x}, \
              {took:.1} s, {rate:.0} times real time",
             faults = self.faults,
+            kinds = self.kinds,
             hash = self.hash,
             took = self.took.as_secs_f64(),
         )

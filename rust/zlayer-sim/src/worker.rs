@@ -2,9 +2,16 @@
 //! server in its list, no watch and no resources.
 //!
 //! At most two links exist: the *primary* carries the session, the *candidate* is to become it.
+//!
+//! Two things it does that a session must do, as these worlds have shown; each can be taken out as a
+//! [`crate::Flaw`]: an answer that comes late is counted from the sending of its report (`LateAnswerTrusted`), and a
+//! refusal that a hello of its own may have brought about, given up and taken by the server all the same, is a lost
+//! connection and not final (`RefusalBelieved`).
 
 mod candidate;
 mod ends;
+#[cfg(test)]
+mod tests;
 
 use candidate::Candidate;
 

@@ -1,6 +1,7 @@
 //! One world: its calendar, and who does what when something on it is due.
 
 mod build;
+mod cast;
 mod commit;
 mod engine;
 mod network;
@@ -12,120 +13,27 @@ mod work;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use zlayer_core::liveness::SessionId;
 use zlayer_core::record::{FIRST_WORKER_ID, NodeId};
+
+pub(crate) use cast::Happening;
+use cast::{AllDice, Down, Host, Process, Up, Wire};
 
 use crate::Ms;
 use crate::agenda::Agenda;
-use crate::dice::Dice;
 use crate::fact::Fact;
 use crate::invariants::Invariants;
 use crate::journal::Journal;
 use crate::line::Line;
-use crate::scenario::{Fault, FaultPlan};
+use crate::scenario::FaultPlan;
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::verdict::{Failure, Summary, Violation};
-use crate::worker::{Answer, Ending, Link, Report, Worker};
 
 /// Facts in a report, unless more are asked for.
 const FACTS_TOLD: usize = 25;
 /// How often the core checks itself, in audits; it takes time in proportion to the nodes.
 const SELF_CHECK_S: u64 = 60;
-
-/// Names a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wire {
-    pub(crate) worker: u32,
-    pub(crate) link: Link,
-}
-
-/// What a worker's end sends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Up {
-    Dial,
-    Report(Report),
-    /// The connection ends.
-    Fin,
-}
-
-/// What the server's end sends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Down {
-    Opened,
-    Answer(Answer),
-    End(Ending),
-}
-
-/// Something due.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Happening {
-    /// A worker wants to be woken.
-    Wake { worker: u32 },
-    /// Something has reached the server's socket, or the worker's.
-    AtServer { wire: Wire, up: Up },
-    AtWorker { wire: Wire, down: Down },
-    /// The server has finished a handshake.
-    Accepted { wire: Wire },
-    /// The server's kernel gives a connection up.
-    GivenUp { wire: Wire },
-    /// A connection is as old as it may get.
-    Old { wire: Wire, session: SessionId },
-    /// The server's process ticks; numbered by its boots.
-    Tick { boot: u64 },
-    /// A proposal is durable.
-    Durable { boot: u64 },
-    /// The server goes on after a pause, or starts again.
-    Resume,
-    Boot,
-    /// A worker's process goes on, vanishes with its host, starts, or stops for good.
-    Unpause { worker: u32 },
-    Vanish { worker: u32 },
-    Start { worker: u32 },
-    End { worker: u32 },
-    /// The next fault of a kind.
-    Strike(Fault),
-    /// One second.
-    Audit,
-    /// No more faults.
-    Calm,
-}
-
-/// One machine that runs a worker process.
-pub(crate) struct Host {
-    pub(crate) node: NodeId,
-    pub(crate) process: Process,
-    pub(crate) session: Worker,
-    /// What its kernel knows of.
-    pub(crate) lines: Vec<Line>,
-    /// No packet passes until then.
-    pub(crate) cut_until: Ms,
-    /// When it is to be woken next.
-    pub(crate) wake_at: Option<Ms>,
-    /// What waits while it is stopped.
-    pub(crate) inbox: Vec<(Link, Down)>,
-    /// A copy of an identity, which ends for good.
-    pub(crate) is_twin: bool,
-    /// It will not be started again.
-    pub(crate) is_over: bool,
-}
-
-/// What a worker's process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Process {
-    Running,
-    Paused,
-    Off,
-}
-
-/// Who throws which dice.
-pub(crate) struct AllDice {
-    pub(crate) faults: Dice,
-    pub(crate) network: Dice,
-    pub(crate) server: Dice,
-    pub(crate) workers: Dice,
-}
 
 /// A world between its first and its last moment.
 pub struct World {
@@ -147,6 +55,8 @@ pub struct World {
     broken: Option<Violation>,
     sum: Summary,
     audits: u64,
+    /// A bit for each kind of fault that was put in.
+    struck: u32,
     facts_told: usize,
 }
 
@@ -192,6 +102,7 @@ impl World {
             plan_peak: peaks.planned,
             hellos_peak: peaks.hellos,
             entries: self.journal.entries(),
+            kinds: self.struck.count_ones(),
             ..self.sum
         })
     }
@@ -261,8 +172,8 @@ impl World {
         }
     }
 
-    fn break_promise(&mut self, invariant: &str, node: Option<NodeId>, what: String) {
-        let violation = Violation { invariant: invariant.into(), at: self.now, node, what };
+    fn break_promise(&mut self, invariant: &'static str, node: Option<NodeId>, what: String) {
+        let violation = Violation { invariant, at: self.now, node, what };
         self.broken.get_or_insert(violation);
     }
 

@@ -69,7 +69,7 @@ def start(args: list[str], env: dict[str, str]) -> subprocess.Popen[str]:
     """A verb in a process of its own, for what only a process has: signals, imports, pipes."""
     return subprocess.Popen(
         [*ZLAYERD, *args],
-        env=env,
+        env={name: value for name, value in env.items() if name != "PYTHONUNBUFFERED"},
         text=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

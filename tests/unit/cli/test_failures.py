@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.book import Book, node_view
-from tests.unit.cli.running import ZLAYERD, Zlayerd
+from tests.unit.cli.running import ZLAYERD, Zlayerd, start
 from tests.unit.cli.scripted import SILENCE, answer, said, scripted
 from zlayer_native.cli import client, exits
 from zlayer_native.errors import (
@@ -67,6 +68,21 @@ def test_answers_that_are_none(zlayerd: Zlayerd, said_now: bytes, code: int, say
         done = zlayerd("token", "ls", "--addr", f"http://127.0.0.1:{server.port}", code=code)
     assert says in done.err
     assert done.out == ""
+
+
+def test_a_message_forges_no_lines_of_ours(zlayerd: Zlayerd) -> None:
+    forged = problem(500, "x", "no\nhint: run this", "really\nerror: or that")
+    with scripted([forged]) as server:
+        err = zlayerd("token", "ls", "--addr", _at(server.port), code=1).err
+    assert err == "error: no\\nhint: run this\nhint: really\\nerror: or that\n"
+
+
+def test_a_reader_that_has_gone_is_no_noise() -> None:
+    with start(["version"], dict(os.environ)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(30)) == ("", 1)
 
 
 def test_a_redirect_is_not_followed_with_the_secret(zlayerd: Zlayerd) -> None:

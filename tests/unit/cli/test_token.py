@@ -85,9 +85,9 @@ def test_created_as_the_apis_document(zlayerd: Zlayerd, form: str) -> None:
         (["--uses", "0"], 2, "greater than or equal to 1"),
         (["--uses", "many"], 2, "--uses"),
         (["--label", "gpu"], 2, "'gpu' is not key=value"),
-        (["--label", "GPU=x"], 1, "labels: expected 1 to 63"),
-        (["--allow-label", "a b"], 1, "labels_allowed: expected 1 to 63"),
-        (["--name", "Rack 7"], 1, "name: expected 1 to 63"),
+        (["--label", "GPU=x"], 1, "labels: expected 1"),
+        (["--allow-label", "a b"], 1, "labels_allowed: expected 1"),
+        (["--name", "Rack 7"], 1, "name: expected 1"),
     ],
 )
 def test_what_can_not_be_made_is_said(

@@ -41,12 +41,18 @@ def nothing(_: ZLayerError) -> None:
     raise AssertionError("no round failed")
 
 
+#: Children that other tests' modules keep, such as multiprocessing's resource tracker.
+_others: set[psutil.Process] = set()
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children()
+    return [child for child in psutil.Process().children() if child not in _others]
 
 
 @pytest.fixture(autouse=True)
 def no_child_stays() -> Any:
+    _others.clear()
+    _others.update(psutil.Process().children())
     yield
     assert children() == []
 

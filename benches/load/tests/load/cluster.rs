@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
@@ -94,7 +95,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     let join_tls = state.ca.server_config(&join, false);
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        let socket = Capped { socket, read: 0, written: 0, max: usize::MAX };
+        let was_cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&was_cut);
+        let socket = Capped { socket, read: 0, written: 0, max: usize::MAX, cut };
         let (server_tls, join_tls) = (Arc::clone(&server_tls), Arc::clone(&join_tls));
         let (state, join) = (Arc::clone(&state), join.clone());
         tokio::spawn(async move {
@@ -103,7 +106,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
             let mut socket =
                 start.into_stream(if joins { join_tls } else { server_tls }).await.ok()?;
             let builder = Builder::new(TokioExecutor::new());
-            let outcome = if joins {
+            // How it ends is not asked: a client that has what it wants may simply go.
+            let _ = if joins {
                 state.seen().joins += 1;
                 socket.get_mut().0.max = JOIN_BYTES_MAX;
                 let service = EnrollmentServer::new(Service(Arc::clone(&state)));
@@ -116,7 +120,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
                     .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service))
                     .await
             };
-            state.seen().joins_cut += usize::from(joins && outcome.is_err());
+            state.seen().joins_cut += usize::from(was_cut.load(Ordering::Relaxed));
             Some(())
         });
     }
@@ -128,10 +132,14 @@ struct Capped {
     read: usize,
     written: usize,
     max: usize,
+    cut: Arc<AtomicBool>,
 }
 
-fn cut() -> Poll<std::io::Result<()>> {
-    Poll::Ready(Err(std::io::ErrorKind::QuotaExceeded.into()))
+impl Capped {
+    fn fail<T>(&self) -> Poll<std::io::Result<T>> {
+        self.cut.store(true, Ordering::Relaxed);
+        Poll::Ready(Err(std::io::ErrorKind::QuotaExceeded.into()))
+    }
 }
 
 impl AsyncRead for Capped {
@@ -143,7 +151,7 @@ impl AsyncRead for Capped {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
         self.read += buf.filled().len() - before;
-        if self.read > self.max { cut() } else { polled }
+        if self.read > self.max { self.fail() } else { polled }
     }
 }
 
@@ -157,7 +165,7 @@ impl AsyncWrite for Capped {
         if let Poll::Ready(Ok(n)) = polled {
             self.written += n;
         }
-        if self.written > self.max { cut().map_ok(|()| 0) } else { polled }
+        if self.written > self.max { self.fail() } else { polled }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

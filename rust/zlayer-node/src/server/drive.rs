@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connection::Connection;
@@ -29,8 +30,9 @@ const LINGER: Duration = Duration::from_millis(250);
 /// Rounds in one visit before the task lets others run. Chosen: a beat takes two.
 const ROUNDS_MAX: usize = 16;
 
-type Socket = Metered<TlsSocket>;
-type Http = http2::Connection<TokioIo<Socket>, ConnectionService, Streams>;
+/// A worker's socket after its handshake.
+pub(crate) type WorkerSocket = TlsSocket<Metered<TcpStream>>;
+type Http = http2::Connection<TokioIo<WorkerSocket>, ConnectionService, Streams>;
 type StreamFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// hyper's executor: keeps the stream's future for the connection's own task.
@@ -85,7 +87,7 @@ impl Driver {
     pub(crate) fn new(
         shared: Arc<Shared>,
         connection: Arc<Connection>,
-        socket: Socket,
+        socket: WorkerSocket,
         service: ConnectionService,
         permit: Permit,
     ) -> Self {

@@ -153,6 +153,12 @@ impl Engine {
         self.pass_on(era, out);
     }
 
+    /// Whether the last tick left work over: the next one is due at once.
+    pub(crate) fn is_behind(&self) -> bool {
+        let liveness = self.liveness();
+        liveness.next_wakeup().is_some_and(|at| at <= self.clock.now())
+    }
+
     /// Opens a session, or renews the lease of an open one that had expired.
     ///
     /// # Errors

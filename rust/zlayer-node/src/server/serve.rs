@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use zlayer_wire::v1::control_plane_server::ControlPlaneServer;
 
 use super::connection::Connection;
-use super::drive::Driver;
+use super::drive::{Driver, WorkerSocket};
 use super::meter::Metered;
 use super::service::{Caller, ConnectionService, WorkerService};
 use super::shared::Shared;
@@ -27,7 +27,7 @@ const BURST_SECONDS: u32 = 16;
 
 /// What a new connection turned out to be.
 enum Met {
-    Worker(Box<TlsSocket>, WorkerIdentity),
+    Worker(Box<WorkerSocket>, WorkerIdentity),
     Join(tokio::net::TcpStream, Vec<u8>),
 }
 
@@ -85,8 +85,12 @@ async fn shake_hands(
     shared: &Shared,
     socket: tokio::net::TcpStream,
     first: Vec<u8>,
-) -> Result<TlsSocket, &'static str> {
+) -> Result<WorkerSocket, &'static str> {
     let config = shared.tls.load_full();
+    // Below TLS, so that what it answers by itself is counted as well.
+    let rate = shared.limits.bytes_per_second_per_worker;
+    let burst = rate.saturating_mul(BURST_SECONDS);
+    let socket = Metered::new(socket, shared.clock, rate, burst);
     let socket = TlsSocket::accept(socket, config, first).await.map_err(|error| {
         tracing::debug!(%error, "TLS handshake");
         "tls"
@@ -102,7 +106,7 @@ async fn shake_hands(
 fn admit(
     shared: &Arc<Shared>,
     service: ControlPlaneServer<WorkerService>,
-    socket: Box<TlsSocket>,
+    socket: Box<WorkerSocket>,
     identity: WorkerIdentity,
     address: SocketAddr,
 ) -> Option<Pin<Box<Driver>>> {
@@ -112,21 +116,17 @@ fn admit(
     };
     let connection = Arc::new(Connection::new(shared.registry.next_id(), identity, address));
     let ledger = shared.registry.insert(&connection, shared.limits.connections_per_node_max);
-    // Looked up after the registry knows the connection: a removal is either seen here or ends it from there.
-    match shared.member(identity.node_id) {
-        Ok(draining) => connection.draining.store(draining, Ordering::Relaxed),
-        Err(why) => connection.refuse_all(why),
+    // Looked up after the registry knows the connection: a change is either seen here or comes from there.
+    if let Err(why) = shared.prepare(&connection) {
+        connection.refuse_all(why);
     }
     if shared.has_outage() {
         connection.refuse_all(Refusal::Stopping);
     }
     shared.metrics.connections_opened.add(1);
-    let rate = shared.limits.bytes_per_second_per_worker;
-    let burst = rate.saturating_mul(BURST_SECONDS);
-    let socket = Metered::new(*socket, shared.clock, rate, burst);
     let caller = Caller { connection: Arc::clone(&connection), ledger };
     let service = ConnectionService::new(service, caller);
-    Some(Box::pin(Driver::new(Arc::clone(shared), connection, socket, service, permit)))
+    Some(Box::pin(Driver::new(Arc::clone(shared), connection, *socket, service, permit)))
 }
 
 /// Passes a connection on to the Enrollment service, if the limits allow.

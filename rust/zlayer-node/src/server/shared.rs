@@ -13,6 +13,7 @@ use zlayer_core::record::NodeId;
 use zlayer_core::time::MonoMs;
 use zlayer_raft::{ControlLog, StateView};
 
+use super::connection::Connection;
 use super::engine::{Engine, Lease, OpenError};
 use super::hosted::Hosts;
 use super::metrics::Metrics;
@@ -158,6 +159,22 @@ impl Shared {
             None if !self.engine.leads() => Ok(false),
             None => Err(Refusal::Unknown),
         })
+    }
+
+    /// Tells a connection what the control state says of its node.
+    ///
+    /// # Errors
+    /// [`Refusal::Removed`] or [`Refusal::Unknown`].
+    pub(crate) fn prepare(&self, connection: &Connection) -> Result<(), Refusal> {
+        let mut draining = self.member(connection.node_id)?;
+        loop {
+            connection.draining.store(draining, Ordering::Relaxed);
+            // Whoever changes it after this look tells the connection after what was stored here.
+            match self.member(connection.node_id)? {
+                same if same == draining => return Ok(()),
+                newer => draining = newer,
+            }
+        }
     }
 
     /// Opens a session, or opens it anew after its lease has ended.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 use zlayer_core::command::{Command, Outcome, Transition};
-use zlayer_core::liveness::SessionId;
+use zlayer_core::liveness::{Event, SessionId};
 use zlayer_core::record::{CertificateRecord, Labels, Liveness, NodeId, Profile, Reason};
 use zlayer_core::state::{EVENTS_KEPT, TRANSITIONS_MAX};
 use zlayer_core::time::UnixMs;
@@ -46,7 +46,7 @@ impl Bench {
             "cluster_id": CLUSTER, "node_id": 1, "listen": "127.0.0.1:0", "join_socket": "unused",
             "control_dir": dir.path(), "certificate_pem": pem, "key_pem": key.serialize_pem(),
             "ca_pem": pem,
-            "ttl": {"min_ttl_secs": 10, "max_ttl_secs": 600, "grace_secs": 10,
+            "ttl": {"min_ttl_secs": 1, "max_ttl_secs": 1, "grace_secs": 1,
                     "max_heartbeats_per_second": 50, "failover_ttl_secs": 300},
         });
         let options = ServerOptions::from_json(options.to_string().as_bytes()).unwrap();
@@ -137,7 +137,7 @@ async fn a_node_that_enrolled_a_moment_ago_is_served() {
     bench.propose(Command::RemoveNode { node_id: removed }).await;
     // Nobody has told the engine of any of them.
     let open = |node| bench.shared.open_session(node, SessionId(1), 7).map(|(_, ack)| ack.ttl_ms);
-    assert_eq!(open(node), Ok(10_000));
+    assert_eq!(open(node), Ok(1_000));
     assert_eq!(open(removed), Err(Opening::Refused(Refusal::Removed)));
     assert_eq!(open(removed + 1), Err(Opening::Refused(Refusal::Unknown)));
     assert_eq!(bench.shared.engine.counts().nodes, 1);
@@ -166,6 +166,31 @@ async fn events_that_were_dropped_before_they_were_followed_are_made_up_for() {
     assert_eq!(of_stays.ending(), None);
     shared.stopping.cancel();
     ticking.await.unwrap();
+}
+
+/// One call of the engine decides about a thousand nodes at most.
+#[tokio::test]
+async fn a_tick_goes_on_until_all_that_is_due_is_decided() {
+    const NODES: u64 = 3_000;
+    let (bench, effects) = Bench::new();
+    let shared = Arc::clone(&bench.shared);
+    let mut ticker = Ticker::new(Arc::clone(&shared), effects);
+    for node in 1_000..1_000 + NODES {
+        let (liveness, epoch) = (Liveness::Suspect, 0);
+        shared.engine.tell(Event::Enrolled { node, liveness, epoch });
+        shared.open_session(node, SessionId(node), 7).unwrap();
+        // A lost connection: no brake holds its end.
+        shared.session_ended(node, SessionId(node), false);
+    }
+    let (mut before, mut most) = (0, 0);
+    while before < NODES {
+        ticker.tick();
+        let expired = shared.engine.stats().expiries;
+        most = most.max(expired - before);
+        before = expired;
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(most > 1_000, "{most} in one tick");
 }
 
 #[tokio::test]

@@ -15,7 +15,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Plaintext of one record.
 const FRAGMENT_BYTES: usize = 16 * 1024;
@@ -32,8 +31,8 @@ thread_local! {
 }
 
 /// A socket after its handshake.
-pub(crate) struct TlsSocket {
-    tcp: TcpStream,
+pub(crate) struct TlsSocket<S> {
+    tcp: S,
     tls: UnbufferedServerConnection,
     /// Part of a record.
     incoming: Vec<u8>,
@@ -58,13 +57,13 @@ fn clear(buffer: &mut Vec<u8>, position: &mut usize) {
     *position = 0;
 }
 
-impl TlsSocket {
+impl<S: AsyncRead + AsyncWrite + Unpin> TlsSocket<S> {
     /// Shakes hands.
     ///
     /// # Errors
     /// What the socket or TLS says; the peer was told where TLS has an alert for it.
     pub(crate) async fn accept(
-        tcp: TcpStream,
+        tcp: S,
         config: Arc<ServerConfig>,
         first: Vec<u8>,
     ) -> io::Result<Self> {
@@ -244,7 +243,7 @@ fn encode(
     Ok(())
 }
 
-impl AsyncRead for TlsSocket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsSocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -268,7 +267,7 @@ impl AsyncRead for TlsSocket {
     }
 }
 
-impl AsyncWrite for TlsSocket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsSocket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -22,14 +22,14 @@ pub async fn dial(
 ) -> Result<(Requests, Carrier), Failure> {
     let socket = connect(address, user_timeout).await?;
     let connector = TlsConnector::from(identity.0.clone());
-    // Boxed: a handshake's state is large, and most of a connection's life comes after it.
+    // Boxed, and HTTP/2's start as well: a handshake's state is large, and most of a connection's life comes after.
     let socket = Box::pin(connector.connect(trust.name.clone(), socket))
         .await
         .map_err(|error| Failure::lost(describe(&error)))?;
     if socket.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(Failure::lost("the server offers no HTTP/2"));
     }
-    carrier::start(socket).await
+    Box::pin(carrier::start(socket)).await
 }
 
 async fn connect(address: &str, user_timeout: Duration) -> Result<TcpStream, Failure> {

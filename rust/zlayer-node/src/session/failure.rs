@@ -16,6 +16,8 @@ pub enum FailureKind {
     Aged,
     /// The cluster does not know this node any more. Retried slowly.
     Removed,
+    /// Another session of this node took over: another process, or a hello of this one that was given up.
+    Superseded,
     /// The cluster refuses this worker for another reason that time alone does not mend. Retried slowly.
     Refused,
 }
@@ -42,10 +44,8 @@ impl Failure {
         let kind = match Refusal::of(status) {
             Some(Refusal::Aged) => FailureKind::Aged,
             Some(Refusal::Removed | Refusal::Unknown) => FailureKind::Removed,
-            // Whoever was superseded must not take the session back: two would do that in turns.
-            Some(Refusal::Superseded | Refusal::WrongNode | Refusal::Feature) => {
-                FailureKind::Refused
-            }
+            Some(Refusal::Superseded) => FailureKind::Superseded,
+            Some(Refusal::WrongNode | Refusal::Feature) => FailureKind::Refused,
             // A new certificate mends an expired one, and it is on its way.
             Some(
                 Refusal::CertificateExpired
@@ -151,7 +151,7 @@ mod tests {
             (Refusal::Protocol, FailureKind::Lost),
             (Refusal::Feature, FailureKind::Refused),
             (Refusal::TooFast, FailureKind::Lost),
-            (Refusal::Superseded, FailureKind::Refused),
+            (Refusal::Superseded, FailureKind::Superseded),
             (Refusal::Full, FailureKind::Lost),
             (Refusal::Stopping, FailureKind::Lost),
             (Refusal::Aged, FailureKind::Aged),

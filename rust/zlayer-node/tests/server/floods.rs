@@ -60,6 +60,8 @@ fn busy_cluster() -> Cluster {
     Cluster::limited(|limits| {
         limits.handshakes_max = 12;
         limits.handshakes_per_source_max = 8;
+        // No place becomes free by itself while a test looks.
+        limits.handshake_timeout_ms = 60_000;
         limits.beats_per_second_per_worker = 0;
     })
 }
@@ -93,6 +95,7 @@ async fn s19_unfinished_handshakes_of_one_source_are_shed_and_the_fleet_beats_on
         first_words(client(&cluster.ca.pem, None, &join_name())).1[..50].to_vec(),
     ];
     for words in hellos {
+        cluster.wait("nobody is half in", |cluster| cluster.metric("handshakes_in_flight") == 0);
         let shed = cluster.metric("refused_connections_total_handshakes");
         let flood: Vec<TcpStream> = (0..100)
             .map(|_| {

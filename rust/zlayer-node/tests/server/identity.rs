@@ -82,6 +82,7 @@ fn s10_certificates_that_are_no_workers() {
     let of_names = |names: Vec<SanType>| Profile { names, ..Profile::worker(id) };
     let of_usages = |usages: Vec<Usage>| Profile { usages, ..Profile::worker(id) };
     let dns = SanType::DnsName(server_name().try_into().unwrap());
+    let dns_again = dns.clone();
     let profiles = [
         ("no usage at all", of_usages(vec![])),
         ("client and server", of_usages(vec![Usage::ClientAuth, Usage::ServerAuth])),
@@ -100,6 +101,14 @@ fn s10_certificates_that_are_no_workers() {
         ("a longer trust domain", of_uri(format!("spiffe://{CLUSTER}.x/worker/{id}"))),
         ("another scheme", of_uri(format!("https://{CLUSTER}/worker/{id}"))),
         ("a server's role", of_uri(format!("spiffe://{CLUSTER}/server/{id}"))),
+        (
+            "a server, with all that is in its profile",
+            Profile {
+                names: vec![uri(&format!("spiffe://{CLUSTER}/server/1")), dns_again],
+                usages: vec![Usage::ServerAuth, Usage::ClientAuth],
+                until: 2099,
+            },
+        ),
         ("another role", of_uri(format!("spiffe://{CLUSTER}/admin/{id}"))),
         ("id 0", of_uri(format!("spiffe://{CLUSTER}/worker/0"))),
         ("an id beyond i64", of_uri(format!("spiffe://{CLUSTER}/worker/{}", 1_u64 << 63))),

@@ -140,6 +140,7 @@ async fn one_connection_carries_one_session_at_a_time() {
     let (worker, mut session) = Worker::join(&cluster, &leaf).await;
     assert_eq!(refusal(&worker.open().await.unwrap_err()), Refusal::Protocol);
     session.beat().await.unwrap();
+    cluster.wait_state(id, "Ready");
     // One after the other is in order.
     drop(session);
     cluster.wait_state(id, "Suspect");

@@ -242,6 +242,8 @@ async fn a_worker_that_does_not_come_back_after_a_hand_over_is_suspect() {
     let (_worker, mut session) = Worker::join(&cluster, &leaf).await;
     assert_eq!(refusal(&session.next().await.unwrap_err()), Refusal::Aged);
     let told = Instant::now();
+    // Before its first session it counts as suspect, too.
+    cluster.wait_story(id, &["joined"]);
     cluster.wait_state(id, "Suspect");
     assert!(told.elapsed() > Duration::from_secs(1), "it had no time to come back");
 }
@@ -259,6 +261,8 @@ async fn s12_a_removed_node_loses_its_streams_within_5_s_and_its_certificate_is_
         watch.message().await.unwrap();
     }
     let idle = Worker::dial(&cluster, &leaf).await.unwrap();
+    // A client is done with the handshake before the server is.
+    cluster.wait_metric("connections_opened_total", 4);
     let removed = Instant::now();
     cluster.remove(id);
     assert_eq!(refusal(&session.next().await.unwrap_err()), Refusal::Removed);

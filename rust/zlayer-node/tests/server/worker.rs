@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 use zlayer_node::refusal::Refusal;
-use zlayer_node::session::{CarrierTask, Failure, Requests, Trust, dial};
+use zlayer_node::session::{Failure, Requests, Trust, dial};
 use zlayer_wire::v1::control_plane_client::ControlPlaneClient;
 use zlayer_wire::v1::{AssignmentEvent, Hello, StatusAck, StatusReport, WatchAssignmentsRequest};
 
@@ -16,8 +18,16 @@ use crate::pki::{CLUSTER, Leaf};
 
 /// A connection of a worker. Dropping it closes the socket.
 pub(crate) struct Worker {
-    pub(crate) client: ControlPlaneClient<Requests>,
-    _carrier: CarrierTask,
+    client: ControlPlaneClient<Requests>,
+    carrier: JoinHandle<()>,
+    /// How it ended, once it has.
+    ended: watch::Receiver<Option<Failure>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.carrier.abort();
+    }
 }
 
 /// A report stream.
@@ -53,7 +63,29 @@ impl Worker {
         let dialling = dial(&address, &trust, &identity, Duration::from_secs(12));
         let (requests, carrier) = soon("a dial", dialling).await?;
         let client = ControlPlaneClient::with_origin(requests, trust.origin());
-        Ok(Self { client, _carrier: carrier.spawn() })
+        let (end, ended) = watch::channel(None);
+        let carrier = tokio::spawn(async move {
+            let _ = end.send(Some(carrier.await));
+        });
+        Ok(Self { client, carrier, ended })
+    }
+
+    /// The answer to a call, or the end of the connection: a call that is made in the moment of it may never be
+    /// answered.
+    async fn answer<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Streaming<T>, Status> {
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            biased;
+            answer = soon(what, call) => answer.map(Response::into_inner),
+            failure = ended.wait_for(Option::is_some) => {
+                let why = failure.ok().and_then(|failure| failure.clone());
+                Err(Status::unavailable(why.map_or_else(String::new, |failure| failure.why)))
+            }
+        }
     }
 
     /// Dials and says hello.
@@ -77,7 +109,7 @@ impl Worker {
         reports: impl Stream<Item = StatusReport> + Send + 'static,
     ) -> Result<Streaming<StatusAck>, Status> {
         let mut client = self.client.clone();
-        Ok(soon("a report stream", client.report_status(reports)).await?.into_inner())
+        self.answer("a report stream", client.report_status(reports)).await
     }
 
     pub(crate) async fn watch(
@@ -86,7 +118,7 @@ impl Worker {
     ) -> Result<Streaming<AssignmentEvent>, Status> {
         let mut client = self.client.clone();
         let request = WatchAssignmentsRequest { last_revision };
-        Ok(soon("a watch", client.watch_assignments(request)).await?.into_inner())
+        self.answer("a watch", client.watch_assignments(request)).await
     }
 
     /// Why the server serves nothing on this connection.

@@ -1,5 +1,6 @@
 //! The mass-expiry brake. Of the leases whose connection stands, no more than `max(10, 30 % of those whose turn it
-//! was)` end within 5 s, unless the brake was raised and its hold is over; ten and fewer never raise it.
+//! was)` end within 5 s, unless the brake was raised and its hold is over. It holds for a minute at most, and ten and
+//! fewer never raise it.
 
 use std::collections::VecDeque;
 
@@ -76,14 +77,18 @@ impl Invariant for Brake {
             }
             Fact::Alarm { due, until } => {
                 self.raised = Some(until);
+                let hold_ms = until.saturating_sub(moment.now);
+                if hold_ms > moment.rules.limits.brake.hold_ms {
+                    return broken(None, format!("expiry is held for {hold_ms} ms"));
+                }
                 if due <= moment.rules.limits.brake.leases_min {
                     return broken(None, format!("expiry is held for {due} leases"));
                 }
             }
             Fact::Proposed { node, to: Liveness::Unreachable, .. } => {
+                // A proposal that was turned away is made again; its lease ended once.
                 let stood = !self.nodes.of(node).lost;
-                self.end(node);
-                if stood {
+                if self.end(node) && stood {
                     return self.count(moment, node);
                 }
             }
@@ -94,8 +99,11 @@ impl Invariant for Brake {
 }
 
 impl Brake {
-    fn end(&mut self, node: NodeId) {
-        self.leases -= u64::from(std::mem::replace(&mut self.nodes.of(node).held, false));
+    /// True: it was held.
+    fn end(&mut self, node: NodeId) -> bool {
+        let held = std::mem::take(&mut self.nodes.of(node).held);
+        self.leases -= u64::from(held);
+        held
     }
 
     fn forget(&mut self, moment: &Moment<'_>) {

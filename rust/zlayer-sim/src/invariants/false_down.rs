@@ -12,9 +12,14 @@ use super::{Accounts, Invariant, Moment, Verdict, broken};
 use crate::Ms;
 use crate::fact::{Blow, Fact};
 
-/// A worker that can speak has a session again after this: twice its longest wait (15 s) and its longest dial (5 s),
-/// or the wait after a refusal (60 s) and two dials.
+/// A worker that can speak has a session again after this: its longest wait (15 s) and its longest dial (5 s), some
+/// times over; or the wait after a refusal (60 s).
 const RECOVERY_MS: u64 = 75_000;
+/// One that was refused keeps to that wait also when a later dial fails.
+const AFTER_REFUSAL_MS: u64 = RECOVERY_MS + 60_000;
+
+/// A worker that reads an answer after a long stop has so long to beat.
+const ACT_MS: u64 = 1_000;
 
 #[derive(Default)]
 pub(super) struct FalseDown {
@@ -32,6 +37,7 @@ struct Worker {
     /// The last two light blows and the last heavy one.
     light_at: [Ms; 2],
     heavy_at: Ms,
+    refused_at: Option<Ms>,
 }
 
 impl Invariant for FalseDown {
@@ -80,7 +86,10 @@ impl Worker {
                 self.lights += 1;
                 self.light_at = [self.light_at[1], now];
             }
-            Blow::Heavy => {
+            Blow::Heavy | Blow::Refused => {
+                if blow == Blow::Refused {
+                    self.refused_at = Some(now);
+                }
                 self.heavy = true;
                 self.heavy_at = self.heavy_at.max(now);
             }
@@ -98,14 +107,17 @@ impl FalseDown {
         if let Some(told_at) = worker.told_at.filter(|&at| at > server_began)
             && !worker.heavy
             && worker.lights <= 1
+            && moment.now - told_at > ACT_MS
         {
             let (ago, lights) = (moment.now - told_at, worker.lights);
-            let what = format!("given up {ago} ms after an answer, {lights} messages lost or late since");
+            let what =
+                format!("given up {ago} ms after an answer, {lights} messages lost or late since");
             return broken(node, what);
         }
         let quiet = moment.now.saturating_sub(worker.heavy_at.max(worker.light_at[0]));
         let well = moment.times.well_ms().min(quiet);
-        if well > RECOVERY_MS {
+        let refused = worker.refused_at.is_some_and(|at| moment.now - at <= AFTER_REFUSAL_MS);
+        if well > RECOVERY_MS && !refused {
             return broken(node, format!("given up, and it could speak for {well} ms"));
         }
         Ok(())

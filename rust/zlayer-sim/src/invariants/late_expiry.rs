@@ -27,6 +27,7 @@ pub(super) struct LateExpiry {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 struct Lease {
     held: bool,
     /// Given at a failover; the node has not been back.
@@ -60,7 +61,8 @@ impl Invariant for LateExpiry {
             }
             Fact::Opened { node, session, ack } => {
                 let lease = self.nodes.of(node);
-                let continues = lease.held && !std::mem::take(&mut lease.awaited);
+                let awaited = std::mem::take(&mut lease.awaited);
+                let continues = lease.held && !awaited;
                 lease.held = true;
                 if !continues {
                     (lease.due, lease.due_unbraked) = (i64::MIN, i64::MIN);
@@ -142,7 +144,10 @@ impl LateExpiry {
             }
             let overdue = lease.overdue(moment);
             if overdue > SLACK_MS {
-                return broken(node, format!("silent, and not Unreachable {overdue} ms after its time"));
+                return broken(
+                    node,
+                    format!("silent, and not Unreachable {overdue} ms after its time"),
+                );
             }
             let again = (SLACK_MS - overdue + 1) as u64;
             self.looks.push(Reverse((moment.now + again, node)));

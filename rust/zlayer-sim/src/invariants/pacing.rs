@@ -141,7 +141,7 @@ impl Pacing {
     /// Looks at each second of the plan that has ended.
     fn advance(&mut self, moment: &Moment<'_>) -> Verdict {
         let cap = u64::from(moment.rules.config.max_heartbeats_per_second);
-        let most = cap + u64::from(SECOND % cap.max(1) != 0);
+        let most = cap + u64::from(!SECOND.is_multiple_of(cap.max(1)));
         while self.planned_until < moment.now {
             self.planned_until += 1;
             let at = self.planned_until;

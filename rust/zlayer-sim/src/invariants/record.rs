@@ -52,10 +52,10 @@ impl Invariant for Record {
                 self.becomes(moment, node, Some(Liveness::Left));
             }
             // Whether it is right to say so is for others to judge.
-            Fact::Proposed { node, to: to @ (Liveness::Unreachable | Liveness::Suspect), .. } => {
-                if self.nodes.of(node).truth != Some(to) {
-                    self.becomes(moment, node, Some(to));
-                }
+            Fact::Proposed {
+                node, to: to @ (Liveness::Unreachable | Liveness::Suspect), ..
+            } if self.nodes.of(node).truth != Some(to) => {
+                self.becomes(moment, node, Some(to));
             }
             Fact::Removed { node } => self.becomes(moment, node, None),
             Fact::Recorded { node, liveness } => {
@@ -92,7 +92,9 @@ impl Record {
             }
             self.open.pop_front();
             let at = self.nodes.of(node);
-            let Some(truth) = at.truth.filter(|&truth| at.recorded != Some(truth)) else { continue };
+            let Some(truth) = at.truth.filter(|&truth| at.recorded != Some(truth)) else {
+                continue;
+            };
             if able - at.since > LAG_MS {
                 let (recorded, lag) = (at.recorded, able - at.since);
                 let what = format!("{truth:?} for {lag} ms, and recorded as {recorded:?}");

@@ -15,6 +15,7 @@ pub(super) struct Suspicion {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not by itself")]
 struct Session {
     newest: u64,
     open: bool,

@@ -89,8 +89,7 @@ impl Worker {
             return;
         }
         let leaving = self.standing == Standing::Leaving;
-        self.candidate =
-            Some(Candidate::Greeting { link, identity, until, sent: now, leaving });
+        self.candidate = Some(Candidate::Greeting { link, identity, until, sent: now, leaving });
         out.push(Deed::Send(link, Report { seq: 1, hello: true, leaving }));
     }
 

@@ -52,6 +52,7 @@ impl World {
             broken: None,
             sum: Summary::default(),
             audits: 0,
+            struck: 0,
             facts_told: FACTS_TOLD,
             settings,
         };
@@ -101,6 +102,7 @@ impl World {
             cut_until: 0,
             wake_at: None,
             inbox: Vec::new(),
+            stops_after_report: None,
             is_twin,
             is_over: false,
         });
@@ -130,8 +132,10 @@ impl World {
         self.agenda.push(self.calm_at, Happening::Calm);
         // The fleet gets up first.
         let from = u64::from(self.settings.workers) * 1_000 / STARTS_PER_SECOND + 10_000;
+        let room = self.calm_at.saturating_sub(from);
         for (fault, mean) in self.plan.gaps.clone() {
-            let at = from + self.dice.faults.gap(mean);
+            // Each kind once at least, however rare it is.
+            let at = from + self.dice.faults.below(mean.min(room / 2));
             self.agenda.push(at, Happening::Strike(fault));
         }
     }
@@ -142,8 +146,9 @@ impl World {
         let Rules { config, limits, .. } = self.rules();
         let workers = u64::from(self.settings.workers) * 2;
         let ttl_ms = config.ttl_ms(workers);
-        config.failover_window_ms(u64::from(config.max_ttl_secs.min(2 * ttl_ms as u32 / 1_000)) * 1_000)
-            + limits.reconnect_spread_ms(workers, ttl_ms)
+        config.failover_window_ms(
+            u64::from(config.max_ttl_secs.min(2 * ttl_ms as u32 / 1_000)) * 1_000,
+        ) + limits.reconnect_spread_ms(workers, ttl_ms)
             + limits.brake.hold_ms
             + 2 * (ttl_ms + config.grace_ms())
             + 90_000

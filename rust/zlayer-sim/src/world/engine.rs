@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 
 use zlayer_core::command::Command;
-use zlayer_core::liveness::{Effect, Event, ExpiryHeld, SessionId};
-use zlayer_core::record::{Liveness, NodeId};
+use zlayer_core::liveness::{Effect, Event, ExpiryHeld, Liveness, SessionId};
+use zlayer_core::record::{Liveness as State, NodeId};
 
 use super::{Happening, Process, Wire, World};
 use crate::Ms;
 use crate::fact::Fact;
 use crate::flaw::Flaw;
 use crate::journal::Asked;
+use crate::line::Line;
 use crate::worker::Ending;
 
 /// Between two ticks, and how late one is as a rule.
@@ -18,6 +19,8 @@ const TICK_MS: Ms = 100;
 const TICK_LATE_MS: Ms = 3;
 /// One tick of so many is late by up to so much more, as on a loaded machine. Below what counts as a sleep.
 const LATE_TICK: (u64, Ms) = (500, 400);
+/// Ticks in a row while the engine is behind (`zlayer-node`, ticker).
+const CATCH_UP_MAX: u32 = 20;
 /// The mistake of a server that ticks too rarely.
 const SLOW_TICK_MS: Ms = 1_500;
 
@@ -49,7 +52,8 @@ impl World {
         let dice = &mut self.dice.server;
         let mut after_ms = TICK_MS + dice.between(0, TICK_LATE_MS);
         let steady = self.plan.gaps.is_empty();
-        let late_ms = if steady || !dice.once_in(LATE_TICK.0) { 0 } else { dice.below(LATE_TICK.1) };
+        let late_ms =
+            if steady || !dice.once_in(LATE_TICK.0) { 0 } else { dice.below(LATE_TICK.1) };
         after_ms += late_ms;
         if self.settings.flaw == Some(Flaw::SlowTicks) {
             after_ms = SLOW_TICK_MS;
@@ -68,7 +72,15 @@ impl World {
             self.server.handovers.pop_front();
             self.closed(node, session);
         }
-        let decisions = self.tell_engine([Event::Tick]);
+        let mut decisions = self.tell_engine([Event::Tick]);
+        for _ in 0..CATCH_UP_MAX {
+            let clock = self.server.clock(self.now);
+            let wakeup = self.server.engine().and_then(Liveness::next_wakeup);
+            if wakeup.is_none_or(|at| at > clock) {
+                break;
+            }
+            decisions += self.tell_engine([Event::Tick]);
+        }
         self.tell(Fact::Ticked { decisions });
         let sleeps = self.server.engine().map_or(0, |engine| engine.stats().shifts);
         self.sum.sleeps = self.sum.sleeps.max(sleeps);
@@ -141,27 +153,27 @@ impl World {
 
     fn end_session(&mut self, node: NodeId, session: SessionId) {
         for worker in self.hosts_of(node).to_vec() {
-            let lines = self.host(worker).lines.iter();
-            let of_session = lines.filter(|line| {
+            let carries = |line: &&Line| {
                 line.served.as_ref().is_some_and(|served| served.session == Some(session))
-            });
-            let links: Vec<_> = of_session.map(|line| line.link).collect();
-            for link in links {
+            };
+            let carrying = self.host(worker).lines.iter().filter(carries);
+            let carrying: Vec<_> = carrying.map(|line| line.link).collect();
+            for link in carrying {
                 self.end_by_server(Wire { worker, link }, Ending::Refused);
             }
         }
     }
 
-    fn count(&mut self, node: NodeId, to: Liveness) {
+    fn count(&mut self, node: NodeId, to: State) {
         match to {
-            Liveness::Suspect => self.sum.suspects += 1,
-            Liveness::Unreachable => {
+            State::Suspect => self.sum.suspects += 1,
+            State::Unreachable => {
                 self.sum.unreachable += 1;
                 let hosts = self.hosts_of(node).iter().map(|&worker| &self.hosts[worker as usize]);
                 let runs = hosts.clone().any(|host| host.process == Process::Running);
                 self.sum.cut_off += u64::from(runs);
             }
-            Liveness::Ready | Liveness::Left => {}
+            State::Ready | State::Left => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::worker::Ending;
 const LATENCY_MS: (Ms, Ms) = (1, 8);
 /// A late packet's delay. Chosen: retransmissions over a bad line; below the grace.
 const LATE_MS: (Ms, Ms) = (100, 8_000);
-/// When a kernel gives a connection up that does not answer: TCP_USER_TIMEOUT and keepalive (`zlayer-node`, accept).
+/// When a kernel gives a connection up that does not answer: `TCP_USER_TIMEOUT` and keepalive (`zlayer-node`, accept).
 const GIVE_UP_MS: (Ms, Ms) = (12_000, 15_000);
 /// A cut that is shorter is bridged by retransmission.
 pub(super) const BRIDGED_MS: Ms = 12_000;

@@ -4,7 +4,7 @@ use zlayer_core::liveness::{Ack, Event, LivenessError, SessionId};
 
 use super::{Down, Happening, Up, Wire, World};
 use crate::Ms;
-use crate::fact::Fact;
+use crate::fact::{Blow, Fact};
 use crate::flaw::Flaw;
 use crate::line::{Phase, Served};
 use crate::server::Life;
@@ -66,6 +66,8 @@ impl World {
 
     fn shake_hands(&mut self, wire: Wire) {
         if self.server.handshakes >= HANDSHAKES_MAX {
+            let node = self.host(wire.worker).node;
+            self.tell(Fact::Struck { node, blow: Blow::Light });
             return self.refuse_dial(wire);
         }
         let Some(line) = self.line(wire) else { return };
@@ -104,7 +106,8 @@ impl World {
         let mut served = Vec::new();
         for &worker in self.hosts_of(node) {
             let lines = self.hosts[worker as usize].lines.iter();
-            served.extend(lines.filter(|line| line.served.is_some()).map(|line| (worker, line.link)));
+            served
+                .extend(lines.filter(|line| line.served.is_some()).map(|line| (worker, line.link)));
         }
         if served.len() > LINES_PER_NODE_MAX {
             let (worker, link) = served[0];

@@ -21,6 +21,7 @@ impl World {
             self.agenda.push(self.now + after_ms, Happening::Strike(fault));
         }
         self.sum.faults += 1;
+        self.struck |= 1 << fault as u32;
         self.tell(Fact::Fault(fault));
         match fault {
             Fault::Reset
@@ -56,7 +57,11 @@ impl World {
             }
             Fault::WorkerPause => {
                 let ms = self.lasting(500, 600_000);
-                self.pause_for(worker, ms);
+                if self.dice.faults.once_in(4) {
+                    self.host(worker).stops_after_report = Some(ms);
+                } else {
+                    self.pause_for(worker, ms);
+                }
             }
             Fault::Crash if self.host(worker).process != Process::Off => {
                 self.stop_process(worker);
@@ -102,6 +107,8 @@ impl World {
     }
 
     pub(super) fn pause_for(&mut self, worker: u32, ms: Ms) {
+        let left = self.calm_at.saturating_sub(self.now);
+        let ms = ms.min(left);
         self.pause(worker);
         self.agenda.push(self.now + ms, Happening::Unpause { worker });
     }

@@ -1,6 +1,6 @@
 //! Faults of the server, its host, its disk, and of many workers at once.
 
-use super::{Down, Happening, Process, World, Wire};
+use super::{Down, Happening, Process, Wire, World};
 use crate::Ms;
 use crate::fact::{Blow, Fact};
 use crate::scenario::Fault;

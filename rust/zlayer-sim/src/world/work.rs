@@ -5,7 +5,7 @@ use crate::Ms;
 use crate::fact::{Blow, Fact};
 use crate::flaw::Flaw;
 use crate::line::Line;
-use crate::worker::{Deed, Ending, Input, Link, Manners, Worker};
+use crate::worker::{Deed, Ending, Input, Manners, Worker};
 
 /// How late a timer wakes its thread. Chosen: what a loaded machine does.
 const TIMER_LATE_MS: Ms = 3;
@@ -53,7 +53,7 @@ impl World {
                 let alone = self.hosts_of(node).len() == 1;
                 let member = self.journal.state().node(node).is_some();
                 if why == Ending::Refused && !(alone && member) {
-                    self.tell(Fact::Struck { node, blow: Blow::Heavy });
+                    self.tell(Fact::Struck { node, blow: Blow::Refused });
                 }
                 Input::Ended(link, why)
             }
@@ -86,18 +86,22 @@ impl World {
                 self.host(worker).lines.push(Line::new(link));
                 self.send_up(Wire { worker, link }, Up::Dial);
             }
-            Deed::Send(link, report) => self.send_up(Wire { worker, link }, Up::Report(report)),
-            Deed::Close(link) => self.close(worker, link),
+            Deed::Send(link, report) => {
+                self.send_up(Wire { worker, link }, Up::Report(report));
+                if let Some(ms) = self.host(worker).stops_after_report.take() {
+                    self.pause_for(worker, ms);
+                }
+            }
+            Deed::Close(link) => self.close(Wire { worker, link }),
         }
     }
 
     /// The worker's end is closed; its kernel says so.
-    fn close(&mut self, worker: u32, link: Link) {
-        let wire = Wire { worker, link };
+    fn close(&mut self, wire: Wire) {
         let Some(line) = self.line(wire).filter(|line| line.worker_open) else { return };
         line.worker_open = false;
         self.send_up(wire, Up::Fin);
-        self.sweep(worker);
+        self.sweep(wire.worker);
     }
 
     fn plan_wake(&mut self, worker: u32) {
@@ -145,7 +149,7 @@ impl World {
         let links: Vec<_> = self.host(worker).lines.iter().map(|line| line.link).collect();
         self.process_is_gone(worker);
         for link in links {
-            self.close(worker, link);
+            self.close(Wire { worker, link });
         }
     }
 

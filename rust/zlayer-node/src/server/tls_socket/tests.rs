@@ -59,13 +59,23 @@ async fn pair() -> (TcpStream, TcpStream) {
     (listener.accept().await.unwrap().0, dialled)
 }
 
-async fn connect(client: Arc<ClientConfig>, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    client: Arc<ClientConfig>,
+    socket: S,
+) -> io::Result<TlsStream<S>> {
     TlsConnector::from(client).connect(ServerName::try_from("a.test").unwrap(), socket).await
 }
 
-async fn connected() -> (TlsSocket, TlsStream<TcpStream>) {
-    let Pki { server, client } = pki();
+async fn connected() -> (TlsSocket<TcpStream>, TlsStream<TcpStream>) {
     let (accepted, dialled) = pair().await;
+    connected_over(accepted, dialled).await
+}
+
+async fn connected_over<S: AsyncRead + AsyncWrite + Unpin>(
+    accepted: S,
+    dialled: S,
+) -> (TlsSocket<S>, TlsStream<S>) {
+    let Pki { server, client } = pki();
     let (ours, theirs) =
         tokio::join!(TlsSocket::accept(accepted, server, Vec::new()), connect(client, dialled));
     (ours.unwrap(), theirs.unwrap())
@@ -178,6 +188,23 @@ async fn new_keys_of_the_peer_are_answered_and_used() {
         ours.flush().await.unwrap();
         assert_eq!(theirs.read_u8().await.unwrap(), round);
     }
+}
+
+/// Each request for new keys has to be answered; a peer that asks and reads nothing must not fill our memory.
+#[tokio::test]
+async fn a_peer_that_asks_for_new_keys_and_does_not_read_costs_nothing() {
+    let (accepted, dialled) = tokio::io::duplex(1_024);
+    let (mut ours, mut theirs) = connected_over(accepted, dialled).await;
+    for _ in 0..2_000 {
+        theirs.get_mut().1.refresh_traffic_keys().unwrap();
+        theirs.write_all(b"x").await.unwrap();
+        theirs.flush().await.unwrap();
+        assert_eq!(ours.read_u8().await.unwrap(), b'x');
+        assert!(ours.outgoing.len() < 100, "{} bytes wait for it", ours.outgoing.len());
+    }
+    ours.write_all(b"y").await.unwrap();
+    ours.flush().await.unwrap();
+    assert_eq!(theirs.read_u8().await.unwrap(), b'y');
 }
 
 #[tokio::test]

@@ -3,13 +3,17 @@
 use zlayer_core::time::MonoMs;
 use zlayer_wire::v1::{Hello, Resources, StatusAck, StatusReport};
 
-use super::{Beat, Effect, LinkId, Primary, Protocol};
+use super::{BEAT_MIN_MS, Beat, Effect, LinkId, Primary, Protocol};
 use crate::session::backoff::{Backoff, Jitter};
 use crate::session::event::SessionState;
 use crate::session::failure::{Failure, FailureKind};
 
 /// Time that a dial gets at the least, however near the lease's end is. Chosen: a handshake over a slow line.
 const DIAL_MIN_MS: u64 = 1_000;
+
+/// How long a hello that was given up may still be taken by a server, and the session that it superseded not know of
+/// it. Chosen: the longest TTL by default, and more.
+const GAVE_UP_MS: u64 = 660_000;
 
 /// Where it stands. `until` ends the stage.
 #[derive(Debug)]
@@ -72,10 +76,21 @@ impl Protocol {
         }
     }
 
-    pub(super) fn drop_candidate(&mut self, out: &mut Vec<Effect>) {
-        if let Some(link) = self.candidate.take().and_then(|candidate| candidate.link()) {
-            out.push(Effect::Close(link));
+    pub(super) fn drop_candidate(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
+        out.extend(self.give_up(now).and_then(|candidate| candidate.link()).map(Effect::Close));
+    }
+
+    /// Forgets the candidate, but not that its hello may be on its way. A server that has taken it believes the
+    /// session lost when the connection ends: a beat says otherwise at once.
+    fn give_up(&mut self, now: MonoMs) -> Option<Candidate> {
+        let candidate = self.candidate.take()?;
+        if candidate.greets() {
+            self.gave_up_until = now.plus(GAVE_UP_MS);
+            if let Some(Primary { beat: Beat::Planned { at }, .. }) = &mut self.primary {
+                *at = now.plus(BEAT_MIN_MS).min(*at);
+            }
         }
+        Some(candidate)
     }
 
     pub(super) fn advance_candidate(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
@@ -164,7 +179,7 @@ impl Protocol {
             server: greeting.server,
             identity: greeting.identity,
             seq: 1,
-            beat: Beat::planned(now, ack),
+            beat: Beat::planned(now, greeting.sent, ack, self.terms.timing.ack_timeout_ms),
             resources: greeting.resources,
             leaving: greeting.leaving,
             watch_at: Some(now),
@@ -174,7 +189,7 @@ impl Protocol {
             out.push(Effect::Close(old.link));
         }
         if greeting.leaving {
-            self.left(ack, greeting.sent, out);
+            self.left(now, ack, greeting.sent, out);
             return true;
         }
         self.note_ack(ack, greeting.sent);
@@ -198,8 +213,12 @@ impl Protocol {
         failure: Failure,
         out: &mut Vec<Effect>,
     ) {
-        let server = self.candidate.take().and_then(|candidate| candidate.server());
-        let refused = matches!(failure.kind, FailureKind::Removed | FailureKind::Refused);
+        let gone = if failure.said { self.candidate.take() } else { self.give_up(now) };
+        let server = gone.and_then(|candidate| candidate.server());
+        let refused = matches!(
+            failure.kind,
+            FailureKind::Removed | FailureKind::Refused | FailureKind::Superseded
+        );
         if refused && !self.announced {
             return self.refused(now, failure, out);
         }

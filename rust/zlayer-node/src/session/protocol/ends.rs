@@ -24,8 +24,10 @@ impl Protocol {
         let Some(primary) = self.primary.take_if(|primary| primary.link == link) else { return };
         match failure.kind {
             // The session that greets has superseded this one.
-            FailureKind::Refused if self.greets() => {}
-            FailureKind::Removed | FailureKind::Refused => self.refused(now, failure, out),
+            FailureKind::Refused | FailureKind::Superseded if self.greets() => {}
+            FailureKind::Removed | FailureKind::Refused | FailureKind::Superseded => {
+                self.refused(now, failure, out);
+            }
             // The session goes on over a new connection to the same server, and the server knows it.
             FailureKind::Aged => {
                 self.next_server = primary.server;
@@ -36,6 +38,15 @@ impl Protocol {
                 self.announce_loss(failure.why, out);
             }
         }
+    }
+
+    /// Whoever was superseded by another process must not take the session back: two would do that in turns. One
+    /// that was superseded by its own hello, given up and taken by a server all the same, has only lost a connection.
+    pub(super) fn judged(&self, now: MonoMs, failure: Failure) -> Failure {
+        if failure.kind == FailureKind::Superseded && now < self.gave_up_until {
+            return Failure { kind: FailureKind::Lost, ..failure };
+        }
+        failure
     }
 
     /// After a lost connection.
@@ -59,7 +70,7 @@ impl Protocol {
 
     /// Final until the cluster changes its mind: everything is closed, and a dial is tried rarely.
     pub(super) fn refused(&mut self, now: MonoMs, failure: Failure, out: &mut Vec<Effect>) {
-        self.close_all(out);
+        self.close_all(now, out);
         self.announced = false;
         self.status.last_error = Some(failure.why.clone());
         let removed = failure.kind == FailureKind::Removed;
@@ -81,7 +92,7 @@ impl Protocol {
 
     pub(super) fn leave(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
         if self.is_refused() {
-            return self.stop(out);
+            return self.stop(now, out);
         }
         self.status.state = SessionState::Leaving;
         if self.primary.is_none() {
@@ -89,19 +100,25 @@ impl Protocol {
         }
     }
 
-    pub(super) fn left(&mut self, ack: &StatusAck, sent: MonoMs, out: &mut Vec<Effect>) {
+    pub(super) fn left(
+        &mut self,
+        now: MonoMs,
+        ack: &StatusAck,
+        sent: MonoMs,
+        out: &mut Vec<Effect>,
+    ) {
         self.note_ack(ack, sent);
         self.status.left = true;
-        self.stop(out);
+        self.stop(now, out);
     }
 
-    pub(super) fn stop(&mut self, out: &mut Vec<Effect>) {
-        self.close_all(out);
+    pub(super) fn stop(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
+        self.close_all(now, out);
         self.status.state = SessionState::Stopped;
     }
 
-    pub(super) fn close_all(&mut self, out: &mut Vec<Effect>) {
-        self.drop_candidate(out);
+    pub(super) fn close_all(&mut self, now: MonoMs, out: &mut Vec<Effect>) {
+        self.drop_candidate(now, out);
         if let Some(primary) = self.primary.take() {
             out.push(Effect::Close(primary.link));
         }

@@ -92,10 +92,13 @@ enum Beat {
 }
 
 impl Beat {
-    /// The next one, when the server said, but never in a tight loop and never after the TTL.
-    fn planned(now: MonoMs, ack: &StatusAck) -> Self {
+    /// The next one, when the server said, but never in a tight loop and never after the TTL. What the server says
+    /// counts from its receipt of the report: an answer that came late, or was read late by a process that had been
+    /// stopped, is counted from the report's sending.
+    fn planned(now: MonoMs, sent: MonoMs, ack: &StatusAck, ack_timeout_ms: u64) -> Self {
         let after_ms = ack.next_beat_in_ms.min(ack.ttl_ms).max(BEAT_MIN_MS);
-        Self::Planned { at: now.plus(after_ms) }
+        let from = if now.since(sent) <= ack_timeout_ms { now } else { sent };
+        Self::Planned { at: from.plus(after_ms).max(now.plus(BEAT_MIN_MS)) }
     }
 }
 
@@ -130,6 +133,8 @@ pub(crate) struct Protocol {
     resources: Option<Resources>,
     /// Of the last answer.
     spread_ms: u64,
+    /// Until then a hello that was given up may be taken by a server, and supersede the session.
+    gave_up_until: MonoMs,
     /// The owner was told that the session stands.
     announced: bool,
     status: Status,
@@ -154,6 +159,7 @@ impl Protocol {
             identity: 0,
             resources: None,
             spread_ms: 0,
+            gave_up_until: MonoMs::default(),
             announced: false,
             status: Status::default(),
         }
@@ -197,14 +203,16 @@ impl Protocol {
         match input {
             Input::Tick => {}
             Input::Opened(link) => self.greet(now, link, out),
-            Input::Ended(link, failure) => self.ended(now, link, failure, out),
+            Input::Ended(link, failure) => self.ended(now, link, self.judged(now, failure), out),
             Input::Acked(link, ack) => self.acked(now, link, &ack, out),
             Input::Assigned(link, revision) => self.assigned(link, revision, out),
-            Input::WatchEnded(link, failure) => self.watch_ended(now, link, failure, out),
+            Input::WatchEnded(link, failure) => {
+                self.watch_ended(now, link, self.judged(now, failure), out);
+            }
             Input::Resources(resources) => self.resources = Some(resources),
             Input::NewIdentity => self.new_identity(now, out),
             Input::Leave => self.leave(now, out),
-            Input::Stop => self.stop(out),
+            Input::Stop => self.stop(now, out),
         }
         self.advance(now, out);
     }
@@ -269,9 +277,9 @@ impl Protocol {
             return;
         }
         let Beat::Sent { at, overdue } = primary.beat else { return };
-        primary.beat = Beat::planned(now, ack);
+        primary.beat = Beat::planned(now, at, ack, self.terms.timing.ack_timeout_ms);
         if primary.leaving {
-            return self.left(ack, at, out);
+            return self.left(now, ack, at, out);
         }
         self.note_ack(ack, at);
         if overdue {
@@ -279,7 +287,7 @@ impl Protocol {
             // It has come back before another connection stood. One that greets goes on: the server may have
             // taken its hello already.
             if !self.wants_candidate() && !self.greets() {
-                self.drop_candidate(out);
+                self.drop_candidate(now, out);
             }
         }
     }
@@ -324,8 +332,10 @@ impl Protocol {
         };
         match failure.kind {
             // The session that greets has superseded this one.
-            FailureKind::Refused if greets => {}
-            FailureKind::Removed | FailureKind::Refused => self.refused(now, failure, out),
+            FailureKind::Refused | FailureKind::Superseded if greets => {}
+            FailureKind::Removed | FailureKind::Refused | FailureKind::Superseded => {
+                self.refused(now, failure, out);
+            }
             // The report stream ends with the same status, or the connection with it.
             FailureKind::Aged => {}
             FailureKind::Lost => {
@@ -347,7 +357,7 @@ impl Protocol {
         if self.is_refused() {
             self.status.state = SessionState::Connecting;
         }
-        self.drop_candidate(out);
+        self.drop_candidate(now, out);
         if let Some(primary) = &self.primary {
             self.next_server = primary.server;
         }

@@ -241,3 +241,80 @@ fn a_report_after_the_lease_could_have_ended_is_counted() {
     bench.connect(1_000);
     assert_eq!(bench.protocol.status().lapses, 1);
 }
+
+#[test]
+fn an_answer_that_is_read_late_is_counted_from_the_sending_of_its_report() {
+    let (mut bench, link, _) = Bench::connected(1, 1, 8_000);
+    bench.sleep(8_000);
+    bench.take_report();
+    let sent = bench.now;
+    // The process is stopped with the answer in its socket, and goes on 9 s later.
+    bench.now = sent.plus(9_000);
+    bench.ack(link, 2, TTL_MS);
+    bench.take();
+    // The lease ends 20 s after the sending: a whole TTL from now on would leave one second.
+    assert_eq!(bench.protocol.status().next_beat, Some(sent.plus(TTL_MS)));
+
+    // Longer than the TTL: at once, but not in a tight loop.
+    bench.sleep_to(sent.plus(TTL_MS));
+    bench.take();
+    let sent = bench.now;
+    bench.now = sent.plus(TTL_MS + 5_000);
+    bench.ack(link, 3, TTL_MS);
+    assert_eq!(bench.protocol.status().next_beat, Some(bench.now.plus(BEAT_MIN_MS)));
+}
+
+/// A session whose beat is not answered, and a hello that is not either and is given up.
+fn given_up() -> (Bench, LinkId) {
+    let (mut bench, link, _) = Bench::connected(1, 1, 1_000);
+    bench.sleep(1_000);
+    bench.take_report();
+    bench.sleep(2_000);
+    let dialled = bench
+        .take()
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::Dial(link, _) => Some(link),
+            _ => None,
+        })
+        .unwrap();
+    bench.give(Input::Opened(dialled));
+    bench.take_report();
+    // The old connection comes back to life; the hello's answer never comes.
+    bench.ack(link, 2, 9_000);
+    bench.take();
+    let until = bench.now.plus(5_000);
+    while bench.protocol.greets() && bench.now < until {
+        bench.sleep(50);
+    }
+    assert!(!bench.protocol.greets(), "it was given up");
+    (bench, link)
+}
+
+#[test]
+fn a_session_that_its_own_hello_superseded_comes_back_at_once() {
+    let (mut bench, link) = given_up();
+    bench.take();
+    bench.give(Input::Ended(link, failure(FailureKind::Superseded)));
+    assert_ne!(bench.state(), SessionState::Refused);
+    let waited = bench.sleep_until_asked(GRACE_MS).unwrap();
+    assert!(waited <= 4_000, "{waited} ms");
+}
+
+#[test]
+fn one_that_another_process_superseded_does_not() {
+    let (mut bench, link, _) = Bench::connected(1, 1, 9_000);
+    bench.give(Input::Ended(link, failure(FailureKind::Superseded)));
+    assert_eq!(bench.state(), SessionState::Refused);
+    bench.take();
+    assert!(bench.sleep_until_asked(29_000).is_none(), "it fights for the session");
+}
+
+#[test]
+fn a_hello_that_is_given_up_is_followed_by_a_beat() {
+    let (mut bench, link) = given_up();
+    bench.sleep(BEAT_MIN_MS);
+    let effects = bench.take();
+    let beat = |effect: &Effect| matches!(effect, Effect::Send(on, _) if *on == link);
+    assert!(effects.iter().any(beat), "{effects:?}");
+}
