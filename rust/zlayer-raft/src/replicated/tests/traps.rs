@@ -349,6 +349,8 @@ async fn t10_a_failed_sync_is_final_and_said_by_name() {
     cluster.kill(1);
     cluster.restart(1);
     let (_, server) = cluster.leader().await;
+    // Who has just won has not applied yet what it may count as committed.
+    server.confirm_leader().await.unwrap();
     assert!(server.state().with_state(|state| state.token(&super::rig::jti(1)).is_some()));
 }
 
