@@ -29,7 +29,7 @@ pub struct ReplicatedOptions {
     pub limits: ReplicatedLimits,
 }
 
-/// Times. The defaults are what was measured to fail over within the bar on busy machines: docs/decisions/0010.
+/// Times. The defaults are what was measured to fail over within a second: docs/decisions/0010.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
     /// Between heartbeats.
