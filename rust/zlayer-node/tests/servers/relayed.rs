@@ -35,9 +35,12 @@ fn three_servers_form_and_each_serves_a_worker_that_the_leader_knows() {
 fn a_follower_says_that_it_is_one_and_proposes_nothing() {
     let mut fleet = Fleet::formed(3);
     let (leader, follower) = (fleet.leader(), fleet.follower());
+    // It hears of an election behind the one who won it.
+    until("it knows who leads", || {
+        fleet.status(follower)["leader"] == fleet.options[leader].node_id
+    });
     let status = fleet.status(follower);
     assert_eq!((&status["role"], &status["consistency"]), (&"follower".into(), &"stale".into()));
-    assert_eq!(status["leader"], fleet.options[leader].node_id);
     assert_eq!(fleet.status(leader)["role"], "leader");
     let page = crate::fleet::json(&fleet.server(follower).tokens_json());
     assert_eq!(page["consistency"], "stale");
