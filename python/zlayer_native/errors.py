@@ -19,6 +19,8 @@
     │   └── InvalidRequest
     ├── NotLeader                         .leader_id
     ├── NoLeader
+    ├── OutcomeUnknown                    sent, and not known to be committed or not
+    ├── ServersUnchanged                  .code: who is in the cluster was not changed
     ├── Overloaded                        a bounded queue is full; try again later
     ├── LeaseError
     │   ├── LeaseTableFull
@@ -134,6 +136,18 @@ class NoLeader(ZLayerError):
     """No server leads at the moment."""
 
 
+class OutcomeUnknown(ZLayerError):
+    """The command was sent, and nobody said what became of it. Look before you repeat it."""
+
+
+class ServersUnchanged(ZLayerError):
+    """A change of the servers was refused; nothing was changed. `code` is stable."""
+
+    def __init__(self, message: str, *, code: str = "servers_unchanged") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Overloaded(ZLayerError):
     """A bounded queue is full; try again later."""
 
@@ -200,3 +214,23 @@ REFUSALS: dict[str, type[Refused]] = {
     "key_unknown": KeyUnknown,
     "limit_reached": LimitReached,
 }
+
+#: Why a change of the servers is refused (`zlayer_raft::MembershipError`).
+MEMBERSHIP_CODES = frozenset(
+    {
+        "alone",
+        "already_formed",
+        "already_member",
+        "change_in_progress",
+        "last_voter",
+        "no_learner",
+        "no_server_id",
+        "no_voter",
+        "not_member",
+        "server_behind",
+        "server_elsewhere",
+        "server_refuses",
+        "server_retired",
+        "server_unreachable",
+    }
+)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from zlayer_native.api import reading
 from zlayer_native.api import request as ask
 from zlayer_native.api.problem import Problem
 from zlayer_native.api.protocol import Core, TokenClaims, TokenIssuer
@@ -41,17 +42,19 @@ class Tokens:
 
     async def index(self, request: Request) -> Response:
         """All tokens with their uses; no secret."""
-        ask.query(request)
-        return Response(self._core.tokens(), media_type="application/json")
+        ask.query(request, reading.PARAMETER)
+        consistency = await reading.settle(request, self._core)
+        return reading.answer(self._core.tokens(), consistency)
 
     async def show(self, request: Request) -> Response:
         """One token with its uses; no secret."""
-        ask.query(request)
+        ask.query(request, reading.PARAMETER)
         jti = _jti(request)
+        consistency = await reading.settle(request, self._core)
         token = self._core.token(jti)
         if token is None:
             raise _no_token(jti)
-        return Response(token, media_type="application/json")
+        return reading.answer(token, consistency)
 
     async def revoke(self, request: Request) -> Response:
         """Revokes a token: from the answer on it admits nobody."""

@@ -22,6 +22,7 @@ from zlayer_native.errors import (
     NodeNotFound,
     NoLeader,
     NotLeader,
+    OutcomeUnknown,
     Overloaded,
     ProofRefused,
     TokenInvalid,
@@ -87,6 +88,10 @@ _FIXED: dict[type[ZLayerError], Answer] = {
     ),
     NotLeader: Answer(_CODE.UNAVAILABLE, "not_leader", "this server does not lead", _RETRY_SOON_MS),
     NoLeader: Answer(_CODE.UNAVAILABLE, "no_leader", "no server leads now", _RETRY_SOON_MS),
+    # A repeat with the same key gets what the first one may have got.
+    OutcomeUnknown: Answer(
+        _CODE.UNAVAILABLE, "outcome_unknown", "it is not known yet; ask again", _RETRY_SOON_MS
+    ),
     Overloaded: Answer(
         _CODE.RESOURCE_EXHAUSTED, "overloaded", "the server is overloaded", _RETRY_SOON_MS
     ),
