@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from zlayer_native.errors import CoreStopped
@@ -16,6 +17,7 @@ class FakeCore:
         self.failed: asyncio.Future[CoreStopped] = asyncio.get_running_loop().create_future()
         self.proposed: list[dict[str, Any]] = []
         self.asked: list[dict[str, Any]] = []
+        self.backup = b"a backup"
         self.servers_view: dict[str, Any] = {"items": [], "leader": None}
         self.refusal: Exception | None = None
         self.queries: list[dict[str, Any]] = []
@@ -57,6 +59,8 @@ class FakeCore:
         await asyncio.sleep(0)
         if self.refusal is not None:
             raise self.refusal
+        if "snapshot" in question:
+            await asyncio.to_thread(Path(question["snapshot"]["path"]).write_bytes, self.backup)
         return self.servers_view if "members" in question else {"type": "done"}
 
     async def settle(self) -> None:
