@@ -60,6 +60,7 @@ class TokenClaims:
     jti: str
     created_s: int
     expires_s: int
+    role: str = "worker"
     uses_max: int
     labels: Mapping[str, str]
     labels_allowed: Sequence[str]

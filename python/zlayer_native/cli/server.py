@@ -50,6 +50,22 @@ def server(
         str | None,
         typer.Option(help="host:port that the other servers dial; where no peers are configured."),
     ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Join a cluster with the token for servers in this file, - for standard input;"
+            " first start only.",
+        ),
+    ] = None,
+    servers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--server",
+            metavar="HOST:PORT",
+            help="With --join: a server's worker port; repeatable.",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable."),
@@ -58,9 +74,12 @@ def server(
 ) -> None:
     """Run a server: without a configuration a cluster of one, with its state in the data folder.
 
-    The first start makes the cluster: its id, its CA, and the local operator's token.
+    The first start makes the cluster: its id, its CA, and the local operator's token; or, with
+    --join, makes this server one more of a cluster that is there.
     """
-    from zlayer_native.cli.settings import load
+    from zlayer_native.cli import joining
+    from zlayer_native.cli.serving import supported
+    from zlayer_native.cli.settings import resolved
 
     flags: dict[str, Any] = {
         "name": name,
@@ -69,9 +88,12 @@ def server(
         "cluster.worker_grpc_addr": workers,
         "log.level": log_level,
     }
-    loaded = load(config, flags, settings, implied=alone(raft))
-    _check_raft(loaded, raft)
-    _run(loaded)
+    found = resolved(config, flags, settings, implied=alone(raft))
+    _check_raft(found.config, raft)
+    cluster = supported(found.config)
+    if join is not None:
+        joining.join(found, cluster, token_file=join, servers=servers or ())
+    _run(joining.as_joined(found, cluster))
 
 
 def _check_raft(config: Config, raft: str | None) -> None:
@@ -96,9 +118,8 @@ def _check_raft(config: Config, raft: str | None) -> None:
 
 def _run(config: Config) -> None:
     from zlayer_native.cli import logs, loop, notify
-    from zlayer_native.cli.serving import ServerProcess, supported
+    from zlayer_native.cli.serving import ServerProcess
 
-    supported(config)
     logs.configure(config.log.level, config.log.format)
 
     async def work(stopping: asyncio.Event) -> None:

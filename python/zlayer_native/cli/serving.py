@@ -30,6 +30,7 @@ from zlayer_native.cli.peers import (
 )
 from zlayer_native.config import Config, WorkerTierServerConfig
 from zlayer_native.config.addresses import is_wildcard, split
+from zlayer_native.enroll.join_server import Joined
 from zlayer_native.enroll.records import CoreRecords
 from zlayer_native.enroll.serve import EnrollmentServer
 from zlayer_native.enroll.serve import serve as serve_enrollment
@@ -89,9 +90,14 @@ class ServerProcess:
             )
             undo.push_async_callback(core.stop)
             own = _own_address(cluster, core, api_addr)
-            if len(cluster.peers) == 1:
+            if len(cluster.peers) == 1 and Joined.read(cluster.worker_ca_dir) is None:
                 await form_alone(core, own)
-            service = EnrollmentService(authority, CoreRecords(core), _lease_terms(core, cluster))
+            service = EnrollmentService(
+                authority,
+                CoreRecords(core),
+                _lease_terms(core, cluster),
+                raft_addresses=lambda: [item["raft_addr"] for item in core.members()["items"]],
+            )
             enrollment = await serve_enrollment(socket, service, certificates.join)
             undo.push_async_callback(enrollment.stop)
             process = cls(config.data_dir, core, enrollment, http)
