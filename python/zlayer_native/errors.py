@@ -120,6 +120,10 @@ class LimitReached(Refused):
     """A limit of the control state was reached."""
 
 
+class ServerIdTaken(Refused):
+    """The id was given to another server once; ids are never used again."""
+
+
 class InvalidRequest(Refused):
     """A field is out of its range."""
 

@@ -75,19 +75,22 @@ def create(
         _print_new(made)
 
 
-#: `--raft`: where the other servers will dial it.
-_SERVER_VERB = "server --join - --raft HOST:3671"
+#: How a machine joins; `--raft` is where the other servers will dial a new one.
+_JOINS = {
+    Role.WORKER: "worker --server {server} --token-file -",
+    Role.SERVER: "server --server {server} --join - --raft HOST:3671",
+}
 
 
 def _print_new(made: dict[str, Any]) -> None:
     # Quoted: what a server answers is pasted into shells.
     server = shlex.quote(str(made["join_address"] or "HOST:3670"))
     line = shlex.quote(str(made["token"]))
-    verb = "worker --token-file -" if made["role"] == Role.WORKER else _SERVER_VERB
+    joins = _JOINS[Role(made["role"])].format(server=server)
     for content in (
         "Run this on each machine that joins:",
         "",
-        f"  echo {line} | zlayerd {verb} --server {server}",
+        f"  echo {line} | zlayerd {joins}",
         "",
         "Or put the token into a file of mode 0600 and name it in the place of the `-`.",
         "It is a secret, and it is not shown again.",

@@ -25,6 +25,7 @@ from zlayer_native.errors import (
     OutcomeUnknown,
     Overloaded,
     ProofRefused,
+    ServerIdTaken,
     TokenInvalid,
     TokenUsedUp,
     ZLayerError,
@@ -115,7 +116,7 @@ def answer_for(error: BaseException) -> Answer:
             return _TOKEN_INVALID
         case LabelNotPermitted():
             return Answer(_CODE.PERMISSION_DENIED, "label_not_permitted", plain(str(error)))
-        case InvalidRequest():
+        case InvalidRequest() | ServerIdTaken():
             return Answer(_CODE.INVALID_ARGUMENT, error.code, plain(str(error)))
         case Busy():
             wait_ms = max(1, int(error.retry_after_s * 1000))

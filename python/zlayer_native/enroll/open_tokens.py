@@ -43,8 +43,8 @@ class OpenTokens:
         self._authority.check_clock(created)
         if self._now() * 1000 >= record["expires_ms"]:
             raise _does_not_admit(f"token {token.jti} has expired")
-        if record["role"] != role:
-            raise _does_not_admit(f"token {token.jti} is for a {record['role']}, not a {role}")
+        if record.get("role", "worker") != role:
+            raise _does_not_admit(f"token {token.jti} is not for a {role}")
         return token, record
 
     async def _record(self, token: Token) -> dict[str, Any]:
@@ -64,10 +64,12 @@ class OpenTokens:
             KeyInUse: it is one of the cluster's own.
             TokenUsedUp: its uses are gone.
         """
+        if hashed in record["uses"]:
+            return  # The same machine again: what it gets is what it got.
         if self._authority.is_own_key(hashed):
             raise KeyInUse("a machine asked with one of the cluster's own keys", code="key_in_use")
         # Once all uses are in the record it can't change, so that a stale one is right as well.
-        if len(record["uses"]) >= record["uses_max"] and hashed not in record["uses"]:
+        if len(record["uses"]) >= record["uses_max"]:
             raise TokenUsedUp(f"token {token.jti} has no uses left", code="token_used_up")
 
 

@@ -52,6 +52,7 @@ def token_view(jti: str, **fields: Any) -> dict[str, Any]:
         "name": "",
         "created_ms": now_ms - 60_000,
         "expires_ms": now_ms + 3_540_000,
+        "role": "worker",
         "uses_max": 3,
         "labels": {},
         "labels_allowed": [],
