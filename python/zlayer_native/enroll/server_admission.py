@@ -95,7 +95,6 @@ class ServerAdmission:
         )
         node_id = int(outcome["node_id"])
         certificate = self._authority.sign_server(node_id, public_key, serial=serial)
-        self._authority.note_own_key(certificate)
         context = member_uri(self._authority.cluster_id, "server", node_id)
         return JoinedServer(
             node_id=node_id,
