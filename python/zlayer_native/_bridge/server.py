@@ -25,6 +25,9 @@ from zlayer_native.errors import (
 #: Completions taken from the core at one wake-up before the loop gets its turn. Chosen.
 _DRAIN_MAX = 1024
 
+#: For another server to lead before this one stops. Chosen: some ten times what it takes.
+_HAND_OVER_SECS = 2.0
+
 
 class Server:
     """Owns a `ServerNode` for one event loop. Make it with `await Server.start(options)`."""
@@ -202,7 +205,7 @@ class Server:
         self._node.set_identity(certificate_pem, key_pem, ca_pem)
 
     async def stop(self, timeout: float = 5.0) -> None:
-        """Closes the port and the sessions, flushes the log and ends the core's threads.
+        """Hands the leadership over, closes port and sessions, flushes the log, ends the threads.
 
         Every command in flight is answered by then.
 
@@ -218,6 +221,7 @@ class Server:
         self._stopped = True
         self._changed.set()
         try:
+            await asyncio.to_thread(self._node.hand_over, _HAND_OVER_SECS)
             await asyncio.to_thread(self._node.shutdown, timeout)
         finally:
             self._wakeup.close()
