@@ -50,10 +50,11 @@ impl Request {
     fn is_repeatable(&self) -> bool {
         match self {
             Self::Command(command) => match command {
-                // By key hash, the first one's answer.
-                Command::Redeem { .. } | Command::RenewCertificate { .. } => true,
-                // A switch stays where it is.
-                Command::RevokeToken { .. } | Command::SetDraining { .. } => true,
+                // By key hash, the first one's answer; a switch stays where it is.
+                Command::Redeem { .. }
+                | Command::RenewCertificate { .. }
+                | Command::RevokeToken { .. }
+                | Command::SetDraining { .. } => true,
                 // The second one would be refused, or be another event.
                 Command::CreateToken { .. }
                 | Command::RemoveNode { .. }
@@ -78,7 +79,7 @@ enum Sent {
     /// It answered.
     Answered(Result<Answered, AskedError>),
     /// It never got it.
-    NotSent(String),
+    Undelivered(String),
     /// It may have got it.
     Lost(String),
 }
@@ -113,7 +114,7 @@ impl Forwarder {
                 Some(leader) => match self.send(leader, &request).await {
                     Sent::Answered(result) => result,
                     Sent::Lost(why) => Err(ProposeError::Unknown { why }.into()),
-                    Sent::NotSent(why) => {
+                    Sent::Undelivered(why) => {
                         tracing::debug!(leader, why, "a request did not reach the leader");
                         Err(ProposeError::NoLeader.into())
                     }
@@ -139,20 +140,20 @@ impl Forwarder {
 
     async fn send(&self, leader: NodeId, request: &Request) -> Sent {
         let Some((replicated, transport)) = &self.others else {
-            return Sent::NotSent("there are no others".into());
+            return Sent::Undelivered("there are no others".into());
         };
         let Some(addr) = replicated.members().peers.get(&leader).map(|peer| peer.raft_addr.clone())
         else {
-            return Sent::NotSent(format!("server {leader} is not a member"));
+            return Sent::Undelivered(format!("server {leader} is not a member"));
         };
         let body = match serde_json::to_vec(request) {
             Ok(body) => Bytes::from(body),
-            Err(error) => return Sent::NotSent(error.to_string()),
+            Err(error) => return Sent::Undelivered(error.to_string()),
         };
         let target = Target { id: leader, addr };
         let answer = match timeout(request.limit(), transport.forward(&target, body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(TransportError::Unreachable(why))) => return Sent::NotSent(why),
+            Ok(Err(TransportError::Unreachable(why))) => return Sent::Undelivered(why),
             Ok(Err(error)) => return Sent::Lost(error.to_string()),
             Err(_) => return Sent::Lost(format!("server {leader} did not answer in time")),
         };
