@@ -15,6 +15,11 @@
     │   ├── KeyInUse
     │   ├── KeyUnknown
     │   ├── NodeNotFound
+    │   ├── ServerIdTaken
+    │   ├── ServerNotFound
+    │   ├── ServerRemoved
+    │   ├── RevisionMismatch              .revision: the one that the key has
+    │   ├── LockHeld                      .owner .fence: who holds it
     │   ├── LimitReached
     │   └── InvalidRequest
     ├── NotLeader                         .leader_id
@@ -124,6 +129,40 @@ class ServerIdTaken(Refused):
     """The id was given to another server once; ids are never used again."""
 
 
+class ServerNotFound(Refused):
+    """There is no such server."""
+
+
+class ServerRemoved(Refused):
+    """The server was removed; its id is never used again."""
+
+
+class RevisionMismatch(Refused):
+    """The key has another revision than the write was meant for: `revision`, 0 if there is none."""
+
+    def __init__(
+        self, message: str, *, code: str = "revision_mismatch", revision: int | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.revision = revision
+
+
+class LockHeld(Refused):
+    """Somebody else holds the lock: `owner` says who, `fence` is the number it was granted with."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "lock_held",
+        owner: str = "",
+        fence: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.owner = owner
+        self.fence = fence
+
+
 class InvalidRequest(Refused):
     """A field is out of its range."""
 
@@ -216,6 +255,11 @@ REFUSALS: dict[str, type[Refused]] = {
     "key_in_use": KeyInUse,
     "node_not_found": NodeNotFound,
     "key_unknown": KeyUnknown,
+    "server_id_taken": ServerIdTaken,
+    "server_not_found": ServerNotFound,
+    "server_removed": ServerRemoved,
+    "revision_mismatch": RevisionMismatch,
+    "lock_held": LockHeld,
     "limit_reached": LimitReached,
 }
 

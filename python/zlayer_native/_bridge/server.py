@@ -236,10 +236,15 @@ class Server:
                 future.set_exception(CoreStopped("the server was stopped"))
 
 
+#: Fields of refusals that their classes have too.
+_FIELDS = {"revision_mismatch": ("revision",), "lock_held": ("owner", "fence")}
+
+
 def _error(error: dict[str, Any]) -> Exception:
     code, message = str(error.get("code", "")), str(error.get("message", "unknown error"))
     if code in REFUSALS:
-        return REFUSALS[code](message, code=code)
+        fields = {key: error[key] for key in _FIELDS.get(code, ()) if key in error}
+        return REFUSALS[code](message, code=code, **fields)
     match code:
         case "not_leader":
             return NotLeader(message, leader_id=error.get("leader_id"))

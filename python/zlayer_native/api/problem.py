@@ -38,6 +38,7 @@ def shown(text: str, characters_max: int) -> str:
 _MAP: tuple[tuple[type[errors.ZLayerError], int, str, str], ...] = (
     (errors.NodeNotFound, 404, "node_not_found", "list the nodes with `zlayerd node ls`"),
     (errors.TokenNotFound, 404, "token_not_found", "list the tokens with `zlayerd token ls`"),
+    (errors.ServerNotFound, 404, "server_not_found", "list the servers with `zlayerd raft peers`"),
     (errors.InvalidRequest, 400, "invalid_request", ""),
     (errors.LabelNotPermitted, 400, "label_not_permitted", ""),
     (errors.LimitReached, 409, "limit_reached", ""),

@@ -102,7 +102,7 @@ class Tokens:
                 "jti": claims.jti,
                 "name": name,
                 "expires_ms": claims.expires_s * 1000,
-                **({} if role == "worker" else {"role": role}),
+                "role": role,
                 "uses_max": uses,
                 "labels": labels,
                 "labels_allowed": allowed,

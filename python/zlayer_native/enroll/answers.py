@@ -26,6 +26,7 @@ from zlayer_native.errors import (
     Overloaded,
     ProofRefused,
     ServerIdTaken,
+    ServerRemoved,
     TokenInvalid,
     TokenUsedUp,
     ZLayerError,
@@ -116,7 +117,7 @@ def answer_for(error: BaseException) -> Answer:
             return _TOKEN_INVALID
         case LabelNotPermitted():
             return Answer(_CODE.PERMISSION_DENIED, "label_not_permitted", plain(str(error)))
-        case InvalidRequest() | ServerIdTaken():
+        case InvalidRequest() | ServerIdTaken() | ServerRemoved():
             return Answer(_CODE.INVALID_ARGUMENT, error.code, plain(str(error)))
         case Busy():
             wait_ms = max(1, int(error.retry_after_s * 1000))

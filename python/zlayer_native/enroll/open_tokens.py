@@ -43,7 +43,7 @@ class OpenTokens:
         self._authority.check_clock(created)
         if self._now() * 1000 >= record["expires_ms"]:
             raise _does_not_admit(f"token {token.jti} has expired")
-        if record.get("role", "worker") != role:
+        if record["role"] != role:
             raise _does_not_admit(f"token {token.jti} is not for a {role}")
         return token, record
 

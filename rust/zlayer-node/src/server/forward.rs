@@ -50,16 +50,24 @@ impl Request {
     fn is_repeatable(&self) -> bool {
         match self {
             Self::Command(command) => match command {
-                // By key hash, the first one's answer; a switch stays where it is.
+                // By key hash or holder, the first one's answer; a switch stays where it is.
                 Command::Redeem { .. }
                 | Command::RenewCertificate { .. }
                 | Command::RevokeToken { .. }
-                | Command::SetDraining { .. } => true,
+                | Command::SetDraining { .. }
+                | Command::RedeemServer { .. }
+                | Command::NoteServer { .. }
+                | Command::RemoveServer { .. }
+                | Command::JoinPeer { .. }
+                | Command::AcquireLock { .. }
+                | Command::ReleaseLocks { .. } => true,
                 // The second one would be refused, or be another event.
                 Command::CreateToken { .. }
                 | Command::RemoveNode { .. }
                 | Command::Transition { .. }
-                | Command::HoldExpiry { .. } => false,
+                | Command::HoldExpiry { .. }
+                | Command::Put { .. }
+                | Command::Delete { .. } => false,
             },
             Self::Asked(asked) => matches!(asked, Asked::Members {} | Asked::Barrier {}),
         }

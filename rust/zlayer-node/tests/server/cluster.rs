@@ -130,6 +130,7 @@ impl Cluster {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(Clock::unix().0 + HOUR_MS),
+            role: zlayer_core::record::TokenRole::Worker,
             uses_max,
             labels: Labels::new(),
             labels_allowed: Vec::new(),

@@ -242,6 +242,7 @@ impl Fleet {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(Clock::unix().0 + HOUR_MS),
+            role: zlayer_core::record::TokenRole::Worker,
             uses_max: 1_000,
             labels: Labels::new(),
             labels_allowed: Vec::new(),
