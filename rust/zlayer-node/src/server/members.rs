@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use zlayer_core::command::Outcome;
+use zlayer_core::command::{Command, Outcome};
 use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role};
 
 use crate::options::MemberOptions;
@@ -105,7 +105,10 @@ pub(super) async fn ask(
             replicated.add_learner(id, raft_addr, api_addr)
         }
         Asked::Promote { ids } => replicated.promote(ids.into_iter().collect()),
-        Asked::Remove { id } => replicated.remove(id),
+        Asked::Remove { id } => {
+            strike(log, replicated, id).await?;
+            replicated.remove(id)
+        }
         Asked::Move(MemberOptions { id, raft_addr, api_addr }) => {
             replicated.move_member(id, raft_addr, api_addr)
         }
@@ -118,6 +121,24 @@ pub(super) async fn ask(
     }
     .await?;
     Ok(Outcome::Done.into())
+}
+
+/// Notes that a server is to go, so that it is not taken in again, whatever becomes of the change of members.
+async fn strike(
+    log: &Arc<dyn ControlLog>,
+    replicated: &Replicated,
+    id: u64,
+) -> Result<(), AskedError> {
+    let members = replicated.members();
+    let is_recorded = log.state().with_state(|state| state.server(id).is_some());
+    if !members.peers.contains_key(&id) && !is_recorded {
+        return Err(MembershipError::NotMember { id }.into());
+    }
+    if members.voters.len() == 1 && members.voters.contains(&id) {
+        return Err(MembershipError::LastVoter.into());
+    }
+    log.propose(Command::RemoveServer { id }).await?;
+    Ok(())
 }
 
 fn addresses(members: Vec<MemberOptions>) -> BTreeMap<u64, (String, String)> {

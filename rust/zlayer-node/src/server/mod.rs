@@ -16,6 +16,7 @@ mod connection;
 mod control;
 mod drive;
 mod engine;
+mod enrolled;
 mod forward;
 mod hosted;
 mod lead;
@@ -67,6 +68,7 @@ use crate::wake::Wake;
 use completions::Completions;
 use control::Control;
 use engine::Engine;
+use enrolled::Enrolled;
 use forward::{Forwarder, Request};
 use peer_desk::PeerDesk;
 use relay::Relay;
@@ -329,6 +331,9 @@ impl Others {
             transport: self.net.transport(),
         };
         self.net.spawn(relay.run());
+        let enrolled =
+            Enrolled { shared: Arc::clone(shared), replicated: Arc::clone(&self.replicated) };
+        self.net.spawn(enrolled.run());
         if raft.forms(node_id) {
             self.net.spawn(members::form(Arc::clone(&self.replicated), raft.members.clone()));
         }

@@ -1,0 +1,197 @@
+"""Cuts the power of a disk under a writer, again and again, and looks at what is there afterwards.
+
+By itself it makes the long run: `python -m tests.cluster.power_cuts --cuts 50` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.harness import eventually
+from tests.cluster.power_disk import Disk, why_not
+from tests.cluster.power_ledger import LEDGERS, Journal, LostWriteError
+
+ROOT = Path(__file__).parents[2]
+
+#: Exit code of a writer whose disk refused.
+_NO_DISK = 3
+
+#: Longest that a writer works before the cut, seconds. Chosen: some thousand writes.
+_LIFE_MAX = 0.3
+
+#: Longest that a program needs to open, or to notice the cut. Busy machines are slow.
+_PATIENCE = 60.0
+
+
+def build() -> Path:
+    """Builds the writer; gives its program."""
+    command = ["cargo", "build", "--quiet", "--locked", "--features", "zlayer-raft/sim"]
+    command += ["--example", "power_cut", "--message-format", "json-render-diagnostics"]
+    built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    messages = [json.loads(line) for line in built.stdout.splitlines()]
+    programs = [message["executable"] for message in messages if message.get("executable")]
+    return Path(programs[-1])
+
+
+class Cuts:
+    """One subject on one disk, from cut to cut."""
+
+    def __init__(
+        self, program: Path, subject: str, root: Path, *, seed: int, extra: Sequence[str] = ()
+    ) -> None:
+        self._program = program
+        self._subject = subject
+        self._root = root
+        self._extra = list(extra)
+        self._random = random.Random(seed)
+        self.ledger = LEDGERS[subject]()
+        self.cuts = 0
+        #: Of these, right after the directory was opened and before anything was written.
+        self.cuts_after_opening = 0
+        self.largest_log_bytes = 0
+
+    def run(self, cuts: int) -> None:
+        """Makes so many cuts.
+
+        Raises:
+            LostWriteError: Something is lost, or is there that never was.
+        """
+        with Disk(self._root) as disk:
+            while self.cuts < cuts:
+                disk.mount()
+                self._look(disk)
+                # What was read back is relied on from now on, so that it must have been made durable.
+                if self.cuts % 5 == 4:
+                    self.cuts_after_opening += 1
+                    disk.cut()
+                else:
+                    self._live_and_cut(disk)
+                disk.unmount()
+                self.cuts += 1
+            disk.mount()
+            self._look(disk)
+
+    def _dir(self, disk: Disk) -> Path:
+        return disk.folder / self._subject
+
+    def _command(self, mode: str, disk: Disk) -> list[str]:
+        return [str(self._program), self._subject, mode, str(self._dir(disk)), *self._extra]
+
+    def _look(self, disk: Disk) -> None:
+        output = self._root / "found"
+        with output.open("wb") as stdout:
+            done = subprocess.run(
+                self._command("read", disk),
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                timeout=_PATIENCE,
+            )
+        if done.returncode != 0:
+            raise LostWriteError(f"after cut {self.cuts} it does not open: {done.stderr.strip()}")
+        self._check(Journal.read(output))
+        sizes = [path.stat().st_size for path in self._dir(disk).glob("*") if _is_log(path)]
+        self.largest_log_bytes = max(self.largest_log_bytes, sum(sizes))
+
+    def _check(self, journal: Journal) -> None:
+        try:
+            self.ledger.check(journal.found)
+        except LostWriteError as error:
+            raise LostWriteError(f"after cut {self.cuts}: {error}") from error
+
+    def _live_and_cut(self, disk: Disk) -> None:
+        """Lets a writer work for a while; it ends by the cut."""
+        output, errors = self._root / "journal", self._root / "errors"
+        in_flight = self._random.choice([1, 4, 16, 64])
+        command = [*self._command("write", disk), "--in-flight", str(in_flight)]
+        command += self.ledger.next_life()
+        with output.open("wb") as stdout, errors.open("wb") as stderr:
+            writer = subprocess.Popen(command, stdout=stdout, stderr=stderr)
+        try:
+            eventually(
+                lambda: Journal.read(output).is_open or writer.poll() is not None,
+                within=_PATIENCE,
+                what="the writer has opened its directory",
+            )
+            # When the cut falls is what is tested.
+            time.sleep(self._random.random() ** 2 * _LIFE_MAX)
+            disk.cut()
+            code = writer.wait(_PATIENCE)
+        finally:
+            if writer.poll() is None:
+                writer.kill()
+                writer.wait()
+        assert code == _NO_DISK, f"the writer ended with {code}: {errors.read_text()}"
+        journal = Journal.read(output)
+        self._check(journal)
+        self.ledger.note(journal)
+
+
+def _is_log(path: Path) -> bool:
+    return path.suffix == ".wal" or path.name == "plain"
+
+
+def _report(program: Path, subject: str, cuts: int, seed: int, extra: Sequence[str]) -> Any:
+    """Makes the cuts; says what came of them."""
+    lost: str | None = None
+    with tempfile.TemporaryDirectory() as root:
+        run = Cuts(program, subject, Path(root), seed=seed, extra=extra)
+        began = time.monotonic()
+        try:
+            run.run(cuts)
+        except LostWriteError as error:
+            lost = str(error)[:400]
+    return {
+        "subject": " ".join([subject, *extra]),
+        "cuts": run.cuts,
+        "cuts_right_after_opening": run.cuts_after_opening,
+        "acknowledged": run.ledger.acknowledged,
+        "lost": lost,
+        "survived_unacknowledged": run.ledger.survived,
+        "largest_log_bytes": run.largest_log_bytes,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def main() -> int:
+    """Prints what came of the cuts; 1 where something was lost, 2 where they can't be made."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--cuts", type=int, default=50, help="of each subject")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--subject", choices=LEDGERS, action="append")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as root:
+        reason = why_not(Path(root) / "probe")
+    if reason is not None:
+        print(f"not run: {reason}", file=sys.stderr)
+        return 2
+    program = build()
+    subjects = arguments.subject or list(LEDGERS)
+    runs = [_report(program, one, arguments.cuts, arguments.seed, []) for one in subjects]
+    # The same with syncs that do nothing: what the cuts are able to see.
+    blind = [_report(program, one, arguments.cuts, arguments.seed, ["--unsynced"]) for one in subjects]
+    report = {
+        "kernel": platform.release(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
+        "seed": arguments.seed,
+        "runs": runs,
+        "planted": blind,
+    }
+    print(json.dumps(report, indent=2))
+    return int(any(run["lost"] for run in runs) or not all(run["lost"] for run in blind))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
