@@ -107,7 +107,11 @@ pub(super) async fn ask(
         Asked::Promote { ids } => replicated.promote(ids.into_iter().collect()),
         Asked::Remove { id } => {
             strike(log, replicated, id).await?;
-            replicated.remove(id)
+            return match replicated.remove(id).await {
+                // It was not taken in yet, or `enrolled` was quicker.
+                Ok(()) | Err(MembershipError::NotMember { .. }) => Ok(Outcome::Done.into()),
+                Err(error) => Err(error.into()),
+            };
         }
         Asked::Move(MemberOptions { id, raft_addr, api_addr }) => {
             replicated.move_member(id, raft_addr, api_addr)
@@ -189,6 +193,15 @@ pub(super) fn show(replicated: Option<&Arc<Replicated>>) -> Vec<u8> {
     serde_json::to_vec(&document(replicated)).unwrap_or_default()
 }
 
+/// What a member does, as far as others see it.
+fn role(votes: bool, leads: bool) -> &'static str {
+    match (votes, leads) {
+        (_, true) => "leader",
+        (true, false) => "voter",
+        (false, false) => "learner",
+    }
+}
+
 /// The members; how far each is, and when it was heard, where this server leads.
 fn document(replicated: Option<&Arc<Replicated>>) -> Value {
     let members = replicated.map(|replicated| replicated.members()).unwrap_or_default();
@@ -198,11 +211,13 @@ fn document(replicated: Option<&Arc<Replicated>>) -> Value {
         .iter()
         .map(|(id, peer)| {
             let seen = health.peers.iter().find(|seen| seen.id == *id);
+            let votes = members.voters.contains(id);
             json!({
                 "id": id,
                 "raft_addr": peer.raft_addr,
                 "api_addr": peer.api_addr,
-                "voter": members.voters.contains(id),
+                "voter": votes,
+                "role": role(votes, health.leader == Some(*id)),
                 "matched": seen.map(|seen| seen.matched),
                 "lag": seen.map(|seen| seen.lag),
                 "silent_ms": seen.and_then(|seen| seen.silent_ms),

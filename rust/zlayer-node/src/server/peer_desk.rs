@@ -9,7 +9,7 @@ use tonic::{Status, Streaming};
 use zlayer_raft::{ControlLog, Replicated, Requests};
 use zlayer_wire::raft::{SessionAnswers, SessionNews};
 
-use super::forward::answer;
+use super::forward::{Request, answer};
 use super::hosted::host;
 use super::shared::Shared;
 use crate::peers::{Answerer, Streamed};
@@ -53,8 +53,12 @@ impl Answerer for PeerDesk {
             if !replicated.members().peers.contains_key(&from) {
                 return Err(Status::permission_denied("not a member"));
             }
-            let request = serde_json::from_slice(&request)
+            let request: Request = serde_json::from_slice(&request)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            // What it does on this machine is for whoever runs this machine.
+            if request.is_local() {
+                return Err(Status::invalid_argument("that is not asked of another server"));
+            }
             // Whoever asked may go: what was begun is finished.
             let answered = tokio::spawn(answer(log, Some(replicated), request)).await;
             let answered = answered.map_err(|error| Status::internal(error.to_string()))?;
