@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zlayer_core::command::{Command, Outcome};
+use zlayer_core::record::ServerRecord;
 use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role};
 
 use crate::options::MemberOptions;
@@ -102,6 +103,11 @@ pub(super) async fn ask(
     match asked {
         Asked::Form { members } => replicated.form(addresses(members)),
         Asked::Add(MemberOptions { id, raft_addr, api_addr }) => {
+            // Also one that was removed before it ever was a member, which the engine can't know.
+            let is_struck = |server: &ServerRecord| server.removed;
+            if log.state().with_state(|state| state.server(id).is_some_and(is_struck)) {
+                return Err(MembershipError::Retired { id }.into());
+            }
             replicated.add_learner(id, raft_addr, api_addr)
         }
         Asked::Promote { ids } => replicated.promote(ids.into_iter().collect()),
