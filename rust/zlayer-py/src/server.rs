@@ -97,6 +97,19 @@ impl ServerNode {
         Ok(self.node.token_json(jti))
     }
 
+    fn value(&self, key: &str) -> PyResult<Option<Vec<u8>>> {
+        self.home.check()?;
+        Ok(self.node.value_json(key))
+    }
+
+    fn values(&self, py: Python<'_>, prefix: &str, after: &str, limit: usize) -> PyResult<Vec<u8>> {
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.values_json(prefix, after, limit)))
+    }
+
+    fn locks(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.locks_json()))
+    }
+
     fn events(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<Vec<u8>> {
         self.home.enter(py, || Ok::<_, PyErr>(self.node.events_json(after, limit)))
     }

@@ -10,6 +10,7 @@
 //! here opens a socket or knows Python: [`Transport`] is the way to the other servers.
 
 mod applier;
+pub mod backup;
 mod codec;
 mod control_log;
 mod error;

@@ -2,6 +2,7 @@
 //! that can.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use zlayer_core::command::{Command, Outcome};
 use zlayer_core::record::ServerRecord;
-use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role};
+use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role, backup};
 
+use crate::clock::Clock;
 use crate::options::MemberOptions;
 
 /// Between two tries to form the cluster. Chosen: the others start within seconds.
@@ -49,12 +51,17 @@ pub enum Asked {
     Barrier {},
     /// Who is in the cluster, as the leader sees them. Answered by a document.
     Members {},
+    /// Saves all that is acknowledged by now in a new file on this server's machine. Answered by a document.
+    Snapshot {
+        /// Where.
+        path: PathBuf,
+    },
 }
 
 impl Asked {
     /// Whether the server that is asked answers it, whoever leads.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Form { .. } | Self::Barrier {})
+        matches!(self, Self::Form { .. } | Self::Barrier {} | Self::Snapshot { .. })
     }
 }
 
@@ -84,6 +91,12 @@ pub enum AskedError {
     /// The members were not changed.
     #[error(transparent)]
     Members(#[from] MembershipError),
+    /// The backup was not made.
+    #[error("{why}")]
+    Backup {
+        /// Which file, and why.
+        why: String,
+    },
     /// This server has no others.
     #[error("this server is alone: it was started without the others")]
     Alone,
@@ -95,9 +108,13 @@ pub(super) async fn ask(
     replicated: Option<&Arc<Replicated>>,
     asked: Asked,
 ) -> Result<Answered, AskedError> {
-    if asked == (Asked::Barrier {}) {
-        log.read_barrier().await?;
-        return Ok(Outcome::Done.into());
+    match asked {
+        Asked::Barrier {} => {
+            log.read_barrier().await?;
+            return Ok(Outcome::Done.into());
+        }
+        Asked::Snapshot { path } => return save(log, path).await,
+        _ => {}
     }
     let Some(replicated) = replicated else { return Err(AskedError::Alone) };
     match asked {
@@ -127,10 +144,24 @@ pub(super) async fn ask(
             replicated.confirm_leader().await?;
             return Ok(Answered::Document(document(Some(replicated))));
         }
-        Asked::Barrier {} => return Ok(Outcome::Done.into()),
+        Asked::Barrier {} | Asked::Snapshot { .. } => return Ok(Outcome::Done.into()),
     }
     .await?;
     Ok(Outcome::Done.into())
+}
+
+/// Saves a backup of the state as it is once all that was acknowledged before is in it.
+async fn save(log: &Arc<dyn ControlLog>, path: PathBuf) -> Result<Answered, AskedError> {
+    log.read_barrier().await?;
+    let state = log.state();
+    let saved = tokio::task::spawn_blocking(move || {
+        let copy = state.with_state(zlayer_core::state::State::clone);
+        backup::save(&path, &copy, Clock::unix())
+    });
+    let failed = |why: String| AskedError::Backup { why };
+    let header = saved.await.map_err(|error| failed(error.to_string()))?;
+    let header = header.map_err(|error| failed(error.to_string()))?;
+    Ok(Answered::Document(serde_json::to_value(&header).unwrap_or_default()))
 }
 
 /// Notes that a server is to go, so that it is not taken in again, whatever becomes of the change of members.

@@ -244,6 +244,21 @@ impl ServerNode {
         views::token(&self.shared, jti)
     }
 
+    /// A key's record, with its value in base64.
+    pub fn value_json(&self, key: &str) -> Option<Vec<u8>> {
+        views::value(&self.shared, key)
+    }
+
+    /// A page of the keys that begin with `prefix`, after `after`: `{"items": […], "revision": index}`.
+    pub fn values_json(&self, prefix: &str, after: &str, limit: usize) -> Vec<u8> {
+        views::values(&self.shared, prefix, after, limit)
+    }
+
+    /// The locks that are held: `{"items": […], "revision": index of the last change}`.
+    pub fn locks_json(&self) -> Vec<u8> {
+        views::locks(&self.shared)
+    }
+
     /// Events after a revision: `{"items": […], "revision": newest, "first_kept": oldest}`.
     pub fn events_json(&self, after: u64, limit: usize) -> Vec<u8> {
         views::events(&self.shared, after, limit)
