@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use zlayer_core::command::{Command, Outcome};
 use zlayer_core::record::{NodeId, ServerRecord};
-use zlayer_raft::{Members, MembershipError, Replicated};
+use zlayer_raft::{ControlLog, LogHealth, Members, MembershipError, Replicated};
 
 use super::shared::Shared;
 
@@ -20,6 +20,12 @@ const REST_FIRST: Duration = Duration::from_millis(500);
 
 /// See [`REST_FIRST`]. Chosen: a server that starts late is found soon, and one that never does costs nothing.
 const REST_MAX: Duration = Duration::from_secs(15);
+
+/// Entries that a server may lack when it is let vote. Chosen: less than a second of a busy log.
+const LAG_MAX: u64 = 64;
+
+/// Time without an answer after which a server is not let vote: it would be one that is missing. Milliseconds.
+const SILENT_MS_MAX: u64 = 5_000;
 
 /// What is to be done about one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +69,12 @@ impl Enrolled {
                 resting.clear();
                 continue;
             }
+            let health = self.replicated.health();
             for (id, step) in steps(&self.replicated.members(), &self.records()) {
+                // Looked at again and again rather than waited for: no other change is let in meanwhile.
+                if step == Step::Promote && !is_near(&health, id) {
+                    continue;
+                }
                 if resting.get(&id).is_some_and(|rest| Instant::now() < rest.until) {
                     continue;
                 }
@@ -124,6 +135,14 @@ fn rest(resting: &mut HashMap<NodeId, Resting>, id: NodeId, step: &Step, why: St
     }
     rest.until = Instant::now() + rest.next;
     rest.next = (rest.next * 2).min(REST_MAX);
+}
+
+/// Whether a server answers, and has nearly all of the log.
+fn is_near(health: &LogHealth, id: NodeId) -> bool {
+    health.peers.iter().filter(|peer| peer.id == id).any(|peer| {
+        let answers = peer.silent_ms.is_some_and(|silent| silent < SILENT_MS_MAX);
+        answers && peer.matched > 0 && peer.lag <= LAG_MAX
+    })
 }
 
 /// What is to be done, by id.

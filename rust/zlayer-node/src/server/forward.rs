@@ -47,6 +47,11 @@ impl Request {
         }
     }
 
+    /// Whether the server that is asked answers it, whoever leads: it is never passed on.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Asked(asked) if asked.is_local())
+    }
+
     /// Whether giving it twice does what giving it once does, and answers the same.
     fn is_repeatable(&self) -> bool {
         match self {
@@ -152,7 +157,7 @@ impl Forwarder {
     }
 
     fn is_answered_here(&self, request: &Request) -> bool {
-        self.others.is_none() || matches!(request, Request::Asked(asked) if asked.is_local())
+        self.others.is_none() || request.is_local()
     }
 
     async fn send(&self, leader: NodeId, request: &Request) -> Sent {
@@ -183,13 +188,6 @@ impl Forwarder {
             Ok(result) => Sent::Answered(result),
             Err(error) => Sent::Lost(format!("the answer can't be read: {error}")),
         }
-    }
-}
-
-impl Request {
-    /// Whether another server may ask it of this one.
-    pub(super) fn may_be_passed_on(&self) -> bool {
-        !matches!(self, Self::Asked(asked) if asked.is_local())
     }
 }
 

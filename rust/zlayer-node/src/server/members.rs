@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zlayer_core::command::{Command, HeldLock, Outcome};
+use zlayer_core::record::ServerRecord;
 use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role, backup};
 
 use super::shared::Shared;
@@ -127,12 +128,21 @@ pub(super) async fn ask(
     match asked {
         Asked::Form { members } => replicated.form(addresses(members)),
         Asked::Add(MemberOptions { id, raft_addr, api_addr }) => {
+            // Also one that was removed before it ever was a member, which the engine can't know.
+            let is_struck = |server: &ServerRecord| server.removed;
+            if log.state().with_state(|state| state.server(id).is_some_and(is_struck)) {
+                return Err(MembershipError::Retired { id }.into());
+            }
             replicated.add_learner(id, raft_addr, api_addr)
         }
         Asked::Promote { ids } => replicated.promote(ids.into_iter().collect()),
         Asked::Remove { id } => {
             strike(log, replicated, id).await?;
-            replicated.remove(id)
+            return match replicated.remove(id).await {
+                // It was not taken in yet, or `enrolled` was quicker.
+                Ok(()) | Err(MembershipError::NotMember { .. }) => Ok(Outcome::Done.into()),
+                Err(error) => Err(error.into()),
+            };
         }
         Asked::Move(MemberOptions { id, raft_addr, api_addr }) => {
             replicated.move_member(id, raft_addr, api_addr)
@@ -239,6 +249,15 @@ pub(super) fn show(replicated: Option<&Arc<Replicated>>) -> Vec<u8> {
     serde_json::to_vec(&document(replicated)).unwrap_or_default()
 }
 
+/// What a member does, as far as others see it.
+fn role(votes: bool, leads: bool) -> &'static str {
+    match (votes, leads) {
+        (_, true) => "leader",
+        (true, false) => "voter",
+        (false, false) => "learner",
+    }
+}
+
 /// The members; how far each is, and when it was heard, where this server leads.
 fn document(replicated: Option<&Arc<Replicated>>) -> Value {
     let members = replicated.map(|replicated| replicated.members()).unwrap_or_default();
@@ -248,11 +267,13 @@ fn document(replicated: Option<&Arc<Replicated>>) -> Value {
         .iter()
         .map(|(id, peer)| {
             let seen = health.peers.iter().find(|seen| seen.id == *id);
+            let votes = members.voters.contains(id);
             json!({
                 "id": id,
                 "raft_addr": peer.raft_addr,
                 "api_addr": peer.api_addr,
-                "voter": members.voters.contains(id),
+                "voter": votes,
+                "role": role(votes, health.leader == Some(*id)),
                 "matched": seen.map(|seen| seen.matched),
                 "lag": seen.map(|seen| seen.lag),
                 "silent_ms": seen.and_then(|seen| seen.silent_ms),

@@ -4,7 +4,7 @@ use zlayer_core::command::{Command, Outcome};
 use zlayer_core::record::{CertificateRecord, Labels, TokenRole};
 use zlayer_core::time::UnixMs;
 use zlayer_node::clock::Clock;
-use zlayer_node::{Asked, AskedError, MembershipError, ServerNode};
+use zlayer_node::{Asked, AskedError, MemberOptions, MembershipError, ServerNode};
 
 use crate::fleet::{Fleet, json, until};
 
@@ -62,7 +62,13 @@ fn a_server_alone_has_no_members_and_says_so() {
 
 /// Records a server in the control state, as its enrolment does.
 fn enrol_server(fleet: &mut Fleet, at: usize) {
-    let jti = format!("{:032x}", 1_000 + at);
+    let member = fleet.member(at);
+    enrol_member(fleet, member);
+}
+
+fn enrol_member(fleet: &mut Fleet, member: MemberOptions) {
+    let number = 1_000 + member.id;
+    let jti = format!("{number:032x}");
     let token = Command::CreateToken {
         jti: jti.clone(),
         name: String::new(),
@@ -73,7 +79,6 @@ fn enrol_server(fleet: &mut Fleet, at: usize) {
         labels_allowed: Vec::new(),
     };
     assert_eq!(fleet.propose(&token), Outcome::Done);
-    let member = fleet.member(at);
     let redeem = Command::RedeemServer {
         jti,
         id: member.id,
@@ -82,7 +87,7 @@ fn enrol_server(fleet: &mut Fleet, at: usize) {
         api_addr: "127.0.0.1:1".into(),
         certificate: CertificateRecord {
             serial: "1".into(),
-            key_hash: format!("{:064x}", 1_000 + at),
+            key_hash: format!("{number:064x}"),
             not_after_ms: UnixMs(Clock::unix().0 + 3_600_000),
         },
     };
@@ -119,4 +124,25 @@ fn who_enrolled_votes_by_itself_and_who_was_removed_stays_out() {
     let again = fleet.member(3);
     let retired = Err(AskedError::Members(MembershipError::Retired { id: 4 }));
     assert_eq!(fleet.ask(leader, Asked::Add(again)), retired);
+}
+
+#[test]
+fn a_server_that_enrolled_and_never_came_holds_nobody_up() {
+    let mut fleet = Fleet::new(3);
+    let (first, absent) = (fleet.member(0), fleet.member(1));
+    assert_eq!(fleet.ask(0, Asked::Form { members: vec![first] }), Ok(Outcome::Done));
+    fleet.leader();
+    fleet.kill(1);
+    enrol_member(&mut fleet, absent.clone());
+    enrol_server(&mut fleet, 2);
+    until("the other one votes", || voters(&fleet, 0) == [1, 3]);
+    let seen = fleet.ask_document(0, Asked::Members {}).unwrap();
+    let roles: Vec<_> = seen["items"].as_array().unwrap().iter().map(|m| &m["role"]).collect();
+    assert_eq!(roles, ["leader", "voter"]);
+    // It was never a member, and never will be.
+    for _ in 0..2 {
+        assert_eq!(fleet.ask(0, Asked::Remove { id: 2 }), Ok(Outcome::Done));
+    }
+    let retired = Err(AskedError::Members(MembershipError::Retired { id: 2 }));
+    assert_eq!(fleet.ask(0, Asked::Add(absent)), retired);
 }
