@@ -1,11 +1,12 @@
 """Cuts the power of a disk under a writer, again and again, and looks at what is there afterwards.
 
-What was acknowledged before the cut begins must be there. Nothing is promised by what is acknowledged
-while it goes on: a shutdown is no single moment, and a sync that is under way may be answered with
-success though the file system has just lost what it stands for. The plain writer, whose loop is one write
-and one fdatasync, shows how often; a real power cut takes the writer along.
+What was acknowledged before the cut begins must be there. Nothing is promised by what is
+acknowledged while it goes on: a shutdown is no single moment, and a sync that is under way may be
+answered with success though the file system has just lost what it stands for. The plain writer,
+whose loop is one write and one fdatasync, loses such writes, too; a real power cut takes the writer
+along.
 
-By itself it makes the long run: `python -m tests.cluster.power_cuts --cuts 50` prints one JSON object.
+By itself it makes the long run: `python -m tests.cluster.power_cuts --cuts 50` prints a JSON object.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Cuts:
             while self.cuts < cuts:
                 disk.mount()
                 self._look(disk)
-                # What was read back is relied on from now on, so that it must have been made durable.
+                # What was read back is relied on from now on: opening must have made it durable.
                 if self.cuts % 5 == 4:
                     self.cuts_after_opening += 1
                     disk.cut()
@@ -188,7 +189,8 @@ def main() -> int:
     subjects = arguments.subject or list(LEDGERS)
     runs = [_report(program, one, arguments.cuts, arguments.seed, []) for one in subjects]
     # The same with syncs that do nothing: what the cuts are able to see.
-    blind = [_report(program, one, arguments.cuts, arguments.seed, ["--unsynced"]) for one in subjects]
+    planted = ["--unsynced"]
+    blind = [_report(program, one, arguments.cuts, arguments.seed, planted) for one in subjects]
     report = {
         "kernel": platform.release(),
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",

@@ -25,13 +25,13 @@ class Journal:
     begun: list[tuple[int, Words]] = field(default_factory=list)
     #: Numbers that were acknowledged before the cut.
     acknowledged: list[int] = field(default_factory=list)
-    #: Numbers that were acknowledged when the cut had begun. Nothing is promised by these: `power_cuts`.
+    #: Numbers that were acknowledged during the cut. They promise nothing: see `power_cuts`.
     late: list[int] = field(default_factory=list)
     is_open: bool = False
 
     @classmethod
     def read(cls, path: Path, *, before_cut: int | None = None) -> Journal:
-        """Reads what was printed, of which so many bytes were there before the cut; all, if None."""
+        """Reads what was printed; so many bytes of it were there before the cut. None: all."""
         journal = cls()
         whole, _, _ = path.read_text().rpartition("\n")
         at = 0
@@ -146,7 +146,7 @@ class ControlLedger(PlainLedger):
 
 @dataclass
 class RaftLogState:
-    """What a Raft log says: its vote's term, the last index that was purged, the entries by index."""
+    """What a Raft log says: term of the vote, last index that was purged, entries by index."""
 
     term: int = 0
     purged: int = 0
@@ -213,8 +213,8 @@ class RaftLogLedger(Ledger):
                 return
         # What is left in `state` is what all that was begun would have made.
         raise LostWriteError(
-            f"after {self._begun} it says term {there.term}, purged {there.purged}, "
-            f"{_ends(there)}; with all of it: term {state.term}, purged {state.purged}, {_ends(state)}"
+            f"it says {_in_short(there)}; were all there that was begun: {_in_short(state)}; "
+            f"not acknowledged: {self._begun}"
         )
 
     def _come_true(self, state: RaftLogState) -> Iterator[int]:
@@ -225,12 +225,12 @@ class RaftLogLedger(Ledger):
             yield steps
 
 
-def _ends(state: RaftLogState) -> str:
-    """The first and the last entry."""
+def _in_short(state: RaftLogState) -> str:
+    vote = f"term {state.term}, purged {state.purged}"
     if not state.entries:
-        return "no entry"
+        return f"{vote}, no entry"
     first, last = min(state.entries), max(state.entries)
-    return f"entries {first} to {last}, the last one {state.entries[last]}"
+    return f"{vote}, entries {first} to {last}, the last one {state.entries[last]}"
 
 
 #: By what `power_cut` calls them.
