@@ -44,7 +44,7 @@ def _run(*command: str) -> str:
 
 
 class Disk:
-    """An ext4 of its own below `root`, mounted and not by turns. Its context leaves nothing behind."""
+    """An ext4 below `root`, mounted and not by turns. Its context leaves nothing behind."""
 
     def __init__(self, root: Path) -> None:
         self._image = root / "disk.img"
