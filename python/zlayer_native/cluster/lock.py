@@ -93,6 +93,10 @@ class Lock:
         self._lost = await held.ended
         self._cancel_body()
 
+    async def ended(self) -> str | None:
+        """Waits until it is held no more: why it was lost, or None where it was let go of."""
+        return None if self._held is None else await asyncio.shield(self._held.ended)
+
     def guard(self) -> None:
         """Lets the loss of the lock cancel the current task, until `release`."""
         self._body = asyncio.current_task()

@@ -53,7 +53,8 @@ impl Engine {
         let still = Precondition::CommittedLeaderId { committed_leader_id: leader };
         let change = self.raft.change_membership_if(change, retain, [still]);
         match timeout(self.timers.snapshot, change).await {
-            Ok(Ok(_)) => Ok(()),
+            // Whoever asks for the members next sees it.
+            Ok(Ok(_)) => self.look_at_members().await,
             Ok(Err(error)) => Err(MembershipError::of_write(error)),
             Err(_) => Err(MembershipError::Unknown { why: "no quorum answers".into() }),
         }

@@ -20,6 +20,8 @@ use crate::replicated::types::Types;
 
 /// See the module.
 pub(crate) struct Engine {
+    /// Its own runtime.
+    pub(crate) handle: tokio::runtime::Handle,
     pub(crate) raft: Raft<Types, Machine>,
     pub(crate) core: Arc<Core>,
     pub(crate) link: Arc<Link>,

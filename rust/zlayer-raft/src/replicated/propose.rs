@@ -43,19 +43,25 @@ impl Engine {
             let slot = Arc::clone(&slot);
             move |result| slot.finish(outcome_of(result))
         });
-        let mut write = self.raft.write(encoded).responder(reply);
-        if let Some(LeaderId { term, node }) = only_as {
-            write = write.with_leader(LeaderOf { term, node_id: node });
-        }
-        // It is put into openraft's queue, or there is no room: one look tells, as long as no task's budget of
-        // operations interferes.
-        match unconstrained(write.into_future()).now_or_never() {
+        let raft = self.raft.clone();
+        // One look puts it into openraft's queue, as long as no task's budget of operations interferes.
+        let mut write = Box::pin(unconstrained(async move {
+            let mut write = raft.write(encoded).responder(reply);
+            if let Some(LeaderId { term, node }) = only_as {
+                write = write.with_leader(LeaderOf { term, node_id: node });
+            }
+            write.await
+        }));
+        match write.as_mut().now_or_never() {
             Some(Ok(())) => {}
             Some(Err(error)) => slot.finish(Err(ProposeError::stopped(&error))),
-            None => {
-                let stopped = self.failure().map(|error| ProposeError::stopped(&error));
-                slot.finish(Err(stopped.unwrap_or(ProposeError::Overloaded)));
-            }
+            // The queue is full, or openraft ends just now: it must be seen through, since a future that is dropped
+            // while it waits for openraft's end takes all others with it.
+            None => drop(self.handle.spawn(async move {
+                if let Err(error) = write.await {
+                    slot.finish(Err(ProposeError::stopped(&error)));
+                }
+            })),
         }
         Box::pin(async move {
             answer.await.unwrap_or_else(|_| Err(ProposeError::stopped(&"nobody answered")))

@@ -132,6 +132,7 @@ impl Replicated {
             snapshot_bytes_max: limits.snapshot_bytes_max,
         });
         let engine = Arc::new(Engine {
+            handle: handle.clone(),
             raft,
             core: Arc::clone(&core),
             link,

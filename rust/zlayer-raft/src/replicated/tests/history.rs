@@ -147,10 +147,19 @@ impl Clients {
         for task in self.tasks {
             task.await.unwrap();
         }
+        let servers: Vec<_> = self.servers.lock().unwrap().values().cloned().collect();
+        for server in &servers {
+            // What was acknowledged last may still be on its way to some of them.
+            let caught_up = async {
+                while server.read_barrier().await.is_err() {
+                    sleep(LOOK).await;
+                }
+            };
+            tokio::time::timeout(super::rig::PATIENCE, caught_up).await.unwrap();
+        }
         let seen = self.seen.lock().unwrap();
         linearizable(&seen);
-        let servers = self.servers.lock().unwrap();
-        for server in servers.values() {
+        for server in &servers {
             server.state().with_state(|state| {
                 let uses = &state.token(&jti(self.token)).unwrap().uses;
                 for (key, op) in &seen.writes {
