@@ -1,4 +1,4 @@
-"""A disk whose power can be cut: ext4 in a file, on a loop device, shut down with its journal unwritten.
+"""A disk whose power can be cut: ext4 on a loop device, shut down with its journal unwritten.
 
 What the cut loses is what the system still held in memory: file contents, names and lengths that
 were not synced, and the file system's own log. The file below keeps what was given to the device,
@@ -44,7 +44,7 @@ def _run(*command: str) -> str:
 
 
 class Disk:
-    """An ext4 of its own below `root`; mounted and not, by turns. A context that leaves nothing behind."""
+    """An ext4 below `root`, mounted and not by turns. Its context leaves nothing behind."""
 
     def __init__(self, root: Path) -> None:
         self._image = root / "disk.img"
@@ -93,7 +93,7 @@ class Disk:
 
 
 def why_not(root: Path) -> str | None:
-    """Why this machine can't cut the power of a disk; None where it can. Tries it out below `root`."""
+    """Why this machine can't cut the power of a disk; None where it can. Tries it, below `root`."""
     if os.geteuid() != 0:
         return "not root"
     for command, package in _PACKAGES.items():

@@ -23,15 +23,20 @@ class Journal:
     found: list[Words] = field(default_factory=list)
     #: Number of each thing that was begun, and what it was, in order.
     begun: list[tuple[int, Words]] = field(default_factory=list)
-    #: Numbers that were acknowledged.
+    #: Numbers that were acknowledged before the cut.
     acknowledged: list[int] = field(default_factory=list)
+    #: Numbers that were acknowledged during the cut. They promise nothing: see `power_cuts`.
+    late: list[int] = field(default_factory=list)
     is_open: bool = False
 
     @classmethod
-    def read(cls, path: Path) -> Journal:
+    def read(cls, path: Path, *, before_cut: int | None = None) -> Journal:
+        """Reads what was printed; so many bytes of it were there before the cut. None: all."""
         journal = cls()
         whole, _, _ = path.read_text().rpartition("\n")
+        at = 0
         for line in whole.splitlines():
+            at += len(line) + 1
             match line.split():
                 case ["found", *words]:
                     journal.found.append(words)
@@ -40,7 +45,8 @@ class Journal:
                 case ["+", number, *words]:
                     journal.begun.append((int(number), words))
                 case ["=", number]:
-                    journal.acknowledged.append(int(number))
+                    is_late = before_cut is not None and at > before_cut
+                    (journal.late if is_late else journal.acknowledged).append(int(number))
                 case _:
                     raise AssertionError(f"the writer printed {line!r}")
         return journal
@@ -52,8 +58,9 @@ class Ledger:
     def __init__(self) -> None:
         #: Writes that were acknowledged, all in all.
         self.acknowledged = 0
-        #: Writes that were never acknowledged and are there all the same, which is allowed.
-        self.survived = 0
+        #: Writes that were acknowledged while the power went, and how many of these are not there.
+        self.late = 0
+        self.late_lost = 0
         self.lives = 0
 
     def next_life(self) -> Words:
@@ -64,7 +71,9 @@ class Ledger:
     def note(self, journal: Journal) -> None:
         """Takes down what a life has begun and acknowledged."""
         self.acknowledged += len(journal.acknowledged)
-        assert len(journal.acknowledged) == len(set(journal.acknowledged)), "acknowledged twice"
+        self.late += len(journal.late)
+        answered = [*journal.acknowledged, *journal.late]
+        assert len(answered) == len(set(answered)), "acknowledged twice"
 
     def check(self, found: Sequence[Words]) -> None:
         """Compares with what is there; from now on that is promised.
@@ -82,11 +91,13 @@ class PlainLedger(Ledger):
         super().__init__()
         self.promised = 0
         self.begun = 0
+        self._late: list[int] = []
 
     def note(self, journal: Journal) -> None:
         super().note(journal)
         self.promised = max([self.promised, *journal.acknowledged])
         self.begun = max([self.begun, *(number for number, _ in journal.begun)])
+        self._late = journal.late
 
     def check(self, found: Sequence[Words]) -> None:
         [[last]] = found
@@ -97,7 +108,8 @@ class PlainLedger(Ledger):
             raise LostWriteError(f"{self.promised} acknowledged, {last} there")
         if last > self.begun:
             raise LostWriteError(f"{self.begun} begun, {last} there")
-        self.survived += last - self.promised
+        self.late_lost += sum(number > last for number in self._late)
+        self._late = []
         self.promised = self.begun = last
 
 
@@ -134,7 +146,7 @@ class ControlLedger(PlainLedger):
 
 @dataclass
 class RaftLogState:
-    """What a Raft log says: its vote's term, the last index that was purged, the entries by index."""
+    """What a Raft log says: term of the vote, last index that was purged, entries by index."""
 
     term: int = 0
     purged: int = 0
@@ -173,8 +185,8 @@ class RaftLogLedger(Ledger):
     def __init__(self) -> None:
         super().__init__()
         self._promised = RaftLogState()
-        #: Steps that were begun behind that.
-        self._begun: list[tuple[Words, int]] = []
+        #: Steps that were begun behind that, and whether they were acknowledged late.
+        self._begun: list[tuple[Words, bool]] = []
         self._next_number = 1
 
     def next_life(self) -> Words:
@@ -189,36 +201,36 @@ class RaftLogLedger(Ledger):
             if step <= last:
                 self._promised.take(words, self.lives)
             else:
-                self._begun.append((words, self.lives))
+                self._begun.append((words, step in journal.late))
 
     def check(self, found: Sequence[Words]) -> None:
         there = RaftLogState.of(found)
         state = self._promised
         for steps in self._come_true(state):
             if state == there:
-                self.survived += steps
+                self.late_lost += sum(is_late for _, is_late in self._begun[steps:])
                 self._begun.clear()
                 return
         # What is left in `state` is what all that was begun would have made.
         raise LostWriteError(
-            f"after {self._begun} it says term {there.term}, purged {there.purged}, "
-            f"{_ends(there)}; with all of it: term {state.term}, purged {state.purged}, {_ends(state)}"
+            f"it says {_in_short(there)}; were all there that was begun: {_in_short(state)}; "
+            f"not acknowledged: {self._begun}"
         )
 
     def _come_true(self, state: RaftLogState) -> Iterator[int]:
         """Takes one step after the other; gives how many."""
         yield 0
-        for steps, (words, life) in enumerate(self._begun, 1):
-            state.take(words, life)
+        for steps, (words, _) in enumerate(self._begun, 1):
+            state.take(words, self.lives)
             yield steps
 
 
-def _ends(state: RaftLogState) -> str:
-    """The first and the last entry."""
+def _in_short(state: RaftLogState) -> str:
+    vote = f"term {state.term}, purged {state.purged}"
     if not state.entries:
-        return "no entry"
+        return f"{vote}, no entry"
     first, last = min(state.entries), max(state.entries)
-    return f"entries {first} to {last}, the last one {state.entries[last]}"
+    return f"{vote}, entries {first} to {last}, the last one {state.entries[last]}"
 
 
 #: By what `power_cut` calls them.

@@ -2,9 +2,9 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use zlayer_core::command::{Command, Outcome};
+use zlayer_core::command::{Command, HeldLock, Outcome};
 use zlayer_node::{
-    Answered, Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions,
+    Answered, Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions, Wanted,
 };
 
 use crate::enter::Home;
@@ -55,6 +55,20 @@ impl ServerNode {
         let asked: Asked = serde_json::from_slice(question_json)
             .map_err(|error| CoreError::new_err(format!("question: {error}")))?;
         self.node.ask(ticket, asked);
+        Ok(())
+    }
+
+    fn hold(&self, ticket: u64, ended: u64, wanted_json: &[u8]) -> PyResult<()> {
+        self.home.check()?;
+        let wanted: Wanted = serde_json::from_slice(wanted_json)
+            .map_err(|error| CoreError::new_err(format!("lock: {error}")))?;
+        self.node.hold(ticket, ended, wanted);
+        Ok(())
+    }
+
+    fn release(&self, ticket: u64, name: String, fence: u64) -> PyResult<()> {
+        self.home.check()?;
+        self.node.release(ticket, HeldLock { name, fence });
         Ok(())
     }
 

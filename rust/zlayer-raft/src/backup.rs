@@ -1,18 +1,20 @@
 //! Backups: the control state in one file, for another place and another day.
 //!
 //! ```text
-//! "ZLBACK\r\n" | u32 length | header, JSON | body, as a snapshot's | crc32c of all before it
+//! "ZLBACK\r" 0x01 | u32 length | header, JSON | body, as a snapshot's | crc32c of all before it
 //! ```
 //!
 //! It holds no key and no token's line. What is restored begins another cluster, which trusts nobody of the old one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use zlayer_core::record::LAST_SERVER_ID;
 use zlayer_core::state::State;
 use zlayer_core::time::UnixMs;
 use zlayer_wal::{LogDir, Owner, WalError};
@@ -22,7 +24,8 @@ use crate::error::OpenError;
 use crate::options::{LogOptions, Machine};
 use crate::single_voter::SingleVoter;
 
-const MAGIC: [u8; 8] = *b"ZLBACK\r\n";
+/// The last byte is the version of the form.
+const MAGIC: [u8; 8] = *b"ZLBACK\r\x01";
 
 /// Bytes of a header. Ours has some 200.
 const HEADER_BYTES_MAX: u32 = 64 << 10;
@@ -115,7 +118,7 @@ pub fn save(path: &Path, state: &State, now: UnixMs) -> Result<BackupHeader, Bac
     bytes.extend(head);
     bytes.extend(body);
     bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
-    let part = path.with_extension("part");
+    let part = beside(path);
     let written = write_new(&part, &bytes).and_then(|()| {
         // Unlike a rename this replaces nothing.
         fs::hard_link(&part, path).map_err(|error| BackupError::io("make", path, error))
@@ -131,8 +134,17 @@ pub fn save(path: &Path, state: &State, now: UnixMs) -> Result<BackupHeader, Bac
     Ok(header)
 }
 
+/// A name of nobody's, in the same folder.
+fn beside(path: &Path) -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}-{number}.part", std::process::id()));
+    path.with_file_name(name)
+}
+
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), BackupError> {
-    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = open.map_err(|error| BackupError::io("make", path, error))?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.map_err(|error| BackupError::io("write", path, error))
@@ -152,7 +164,8 @@ pub fn read(path: &Path) -> Result<(BackupHeader, State), BackupError> {
 
 fn decode(bytes: &[u8]) -> Result<(BackupHeader, State), String> {
     let cut_short = || "it is cut short".to_owned();
-    let rest = bytes.strip_prefix(&MAGIC).ok_or("it is no backup of a control state")?;
+    let is_other = "it is no backup of a control state, or one of a newer version";
+    let rest = bytes.strip_prefix(&MAGIC).ok_or(is_other)?;
     let (content, crc) = bytes.split_at(bytes.len().saturating_sub(CRC_LEN));
     let crc = u32::from_le_bytes(crc.try_into().map_err(|_| cut_short())?);
     if crc32c::crc32c(content) != crc {
@@ -176,7 +189,8 @@ fn decode(bytes: &[u8]) -> Result<(BackupHeader, State), String> {
 /// Makes the control directory of a new cluster's first server out of a backup.
 ///
 /// # Errors
-/// [`BackupError`]; what was made is removed then.
+/// [`BackupError`]; nothing is left of what was made then. Also where the backup is of that very cluster, whose
+/// certificates must be of no use in the new one.
 pub fn restore(
     path: &Path,
     dir: &Path,
@@ -184,14 +198,28 @@ pub fn restore(
     node_id: u64,
 ) -> Result<BackupHeader, BackupError> {
     let (header, state) = read(path)?;
-    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(BackupError::NotEmpty { path: dir.to_owned() });
+    if header.cluster_id == cluster_id {
+        let why = format!("is of cluster {cluster_id} itself; the new one needs another id");
+        return Err(BackupError::unreadable(path, why));
+    }
+    if !(1..=LAST_SERVER_ID).contains(&node_id) {
+        let why = format!("a server's id is 1 to {LAST_SERVER_ID}, got {node_id}");
+        return Err(BackupError::unreadable(path, why));
     }
     let state = state.restored(cluster_id.to_owned());
-    let made = make(dir, &state, cluster_id, node_id);
+    let part = beside(dir);
+    let made = make(&part, &state, cluster_id, node_id).and_then(|()| {
+        // Moves where there is nothing, or an empty directory, and nowhere else.
+        fs::rename(&part, dir).map_err(|error| match error.kind() {
+            ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                BackupError::NotEmpty { path: dir.to_owned() }
+            }
+            _ => BackupError::io("make", dir, error),
+        })
+    });
     if made.is_err() {
-        // It was not there before.
-        let _ = fs::remove_dir_all(dir);
+        // Made above, under a name of nobody's.
+        let _ = fs::remove_dir_all(&part);
     }
     made.map(|()| header)
 }

@@ -58,8 +58,16 @@ async fn what_is_restored_is_another_cluster_that_goes_on() {
         let revision = put(&log, "d").await;
         assert!(revision > header.applied_index + opening, "indexes go on");
     }
+    let same = backup::restore(&file, &dir.path().join("same"), "zl-old", 1).unwrap_err();
+    assert!(same.to_string().contains("is of cluster zl-old itself"), "{same}");
+    assert!(backup::restore(&file, &dir.path().join("id"), "zl-new", 1_000).is_err());
     let again = backup::restore(&file, &new, "zl-new", 1);
     assert!(matches!(again, Err(BackupError::NotEmpty { .. })), "{again:?}");
+    open(&new, "zl-new");
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["backup", "new", "old"], "nothing half made is left");
 }
 
 #[tokio::test]

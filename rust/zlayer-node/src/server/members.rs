@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use zlayer_core::command::{Command, Outcome};
+use zlayer_core::command::{Command, HeldLock, Outcome};
 use zlayer_core::record::ServerRecord;
 use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role, backup};
 
+use super::shared::Shared;
 use crate::clock::Clock;
 use crate::options::MemberOptions;
 
@@ -51,6 +52,11 @@ pub enum Asked {
     Barrier {},
     /// Who is in the cluster, as the leader sees them. Answered by a document.
     Members {},
+    /// Renews leases of locks. Answered by a document: `gone` are those that are held no more.
+    RenewLocks {
+        /// Which.
+        items: Vec<HeldLock>,
+    },
     /// Saves all that is acknowledged by now in a new file on this server's machine. Answered by a document.
     Snapshot {
         /// Where.
@@ -104,16 +110,18 @@ pub enum AskedError {
 
 /// Asks this server, which leads where that matters.
 pub(super) async fn ask(
-    log: &Arc<dyn ControlLog>,
+    shared: &Shared,
     replicated: Option<&Arc<Replicated>>,
     asked: Asked,
 ) -> Result<Answered, AskedError> {
+    let log = &shared.log;
     match asked {
         Asked::Barrier {} => {
             log.read_barrier().await?;
             return Ok(Outcome::Done.into());
         }
         Asked::Snapshot { path } => return save(log, path).await,
+        Asked::RenewLocks { items } => return renew(shared, &items).await,
         _ => {}
     }
     let Some(replicated) = replicated else { return Err(AskedError::Alone) };
@@ -144,10 +152,21 @@ pub(super) async fn ask(
             replicated.confirm_leader().await?;
             return Ok(Answered::Document(document(Some(replicated))));
         }
-        Asked::Barrier {} | Asked::Snapshot { .. } => return Ok(Outcome::Done.into()),
+        Asked::Barrier {} | Asked::Snapshot { .. } | Asked::RenewLocks { .. } => {
+            return Ok(Outcome::Done.into());
+        }
     }
     .await?;
     Ok(Outcome::Done.into())
+}
+
+/// Renews on the leader, which confirms that it is before it says so.
+async fn renew(shared: &Shared, items: &[HeldLock]) -> Result<Answered, AskedError> {
+    let renewed =
+        shared.state.with_state(|state| shared.lock_leases.renew(items, state, shared.clock.now()));
+    let Some(gone) = renewed else { return Err(ProposeError::NoLeader.into()) };
+    shared.log.confirm_leader().await?;
+    Ok(Answered::Document(json!({"gone": gone})))
 }
 
 /// Saves a backup of the state as it is once all that was acknowledged before is in it.

@@ -18,8 +18,10 @@ mod drive;
 mod engine;
 mod enrolled;
 mod forward;
+mod holder;
 mod hosted;
 mod lead;
+mod lock_leases;
 mod members;
 mod meter;
 mod metrics;
@@ -48,13 +50,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use zlayer_core::command::Command;
+use zlayer_core::command::{Command, HeldLock};
 use zlayer_core::record::NodeId;
 use zlayer_raft::{
     ControlLog, LogOptions, Replicated, ReplicatedLimits, ReplicatedOptions, SingleVoter, Timers,
 };
 
 pub use completions::Completion;
+pub use holder::Wanted;
 pub use members::{Answered, Asked, AskedError};
 pub use views::NodesQuery;
 
@@ -70,6 +73,7 @@ use control::Control;
 use engine::Engine;
 use enrolled::Enrolled;
 use forward::{Forwarder, Request};
+use holder::Holder;
 use peer_desk::PeerDesk;
 use relay::Relay;
 use shards::Shards;
@@ -89,6 +93,7 @@ pub struct ServerNode {
     local_addr: SocketAddr,
     others: Option<Others>,
     forwarder: Arc<Forwarder>,
+    holder: Arc<Holder>,
     control: Handle,
     running: Mutex<Option<Running>>,
     /// The process that the threads live in.
@@ -162,15 +167,25 @@ impl ServerNode {
             others.begin(&shared, raft, options.node_id);
         }
         let forwarder = Arc::new(Forwarder {
-            log: Arc::clone(&shared.log),
-            node_id: options.node_id,
+            shared: Arc::clone(&shared),
             others: others
                 .as_ref()
                 .map(|others| (Arc::clone(&others.replicated), others.net.transport())),
         });
+        let holder = Arc::new(Holder::new(Arc::clone(&shared), Arc::clone(&forwarder)));
         let running = Mutex::new(Some(Running { thread, ended }));
         let process = std::process::id();
-        Ok(Self { shared, completions, local_addr, others, forwarder, control, running, process })
+        Ok(Self {
+            shared,
+            completions,
+            local_addr,
+            others,
+            forwarder,
+            holder,
+            control,
+            running,
+            process,
+        })
     }
 
     /// Where the other servers reach this one; `None` where it is alone.
@@ -207,6 +222,26 @@ impl ServerNode {
     /// durable and applied, refused, or given up. Never blocks.
     pub fn submit(&self, ticket: u64, command: Command) {
         self.begin(ticket, Request::Command(command));
+    }
+
+    /// Acquires a lock and holds it from then on, renewing it by itself. Answered twice: under `ticket` when it is
+    /// held, or why it is not; under `ended` when it is held no more, by `{"lost": why}`, or null where it was let go
+    /// of.
+    pub fn hold(&self, ticket: u64, ended: u64, wanted: Wanted) {
+        let (Some(acquired), Some(ended)) =
+            (self.completions.begin(ticket), self.completions.begin(ended))
+        else {
+            return;
+        };
+        self.control.spawn(Arc::clone(&self.holder).hold(wanted, acquired, ended));
+    }
+
+    /// Lets go of a lock.
+    pub fn release(&self, ticket: u64, lock: HeldLock) {
+        if let Some(in_work) = self.completions.begin(ticket) {
+            let holder = Arc::clone(&self.holder);
+            self.control.spawn(async move { in_work.answer(holder.release(lock).await) });
+        }
     }
 
     /// A descriptor that is readable while answers, new events or a terminal error wait. Lives as long as `self`.
@@ -336,7 +371,6 @@ impl Others {
     /// Answers the others, relays to them, and forms the cluster where that is this server's part.
     fn begin(&self, shared: &Arc<Shared>, raft: &RaftOptions, node_id: u64) {
         self.net.serve(Arc::new(PeerDesk {
-            log: Arc::downgrade(&shared.log),
             replicated: Arc::downgrade(&self.replicated),
             shared: Arc::downgrade(shared),
         }));

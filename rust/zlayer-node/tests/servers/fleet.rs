@@ -1,5 +1,6 @@
 //! Servers that form a cluster, and workers with real sessions on them.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -32,6 +33,8 @@ pub(crate) struct Fleet {
     /// By position; `None` while it is down.
     pub(crate) servers: Vec<Option<ServerNode>>,
     numbers: u64,
+    /// Answers that came while another one was waited for.
+    kept: RefCell<HashMap<(usize, u64), Result<Answered, AskedError>>>,
     /// 0: the engine's own.
     heartbeat_ms: u64,
     dir: TempDir,
@@ -82,8 +85,15 @@ impl Fleet {
     /// As [`Fleet::new`], with another time between heartbeats.
     fn beating(count: u64, heartbeat_ms: u64) -> Self {
         let (ca, dir) = (Ca::new(), TempDir::new().unwrap());
-        let (options, servers) = (Vec::new(), Vec::new());
-        let mut fleet = Self { ca, options, servers, numbers: 0, heartbeat_ms, dir };
+        let mut fleet = Self {
+            ca,
+            options: Vec::new(),
+            servers: Vec::new(),
+            numbers: 0,
+            kept: RefCell::default(),
+            heartbeat_ms,
+            dir,
+        };
         for id in 1..=count {
             let options = fleet.options_of(id);
             let node = ServerNode::start(&options).unwrap();
@@ -201,7 +211,7 @@ impl Fleet {
         self.up().find(|at| *at != leader).unwrap()
     }
 
-    fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
     }
@@ -219,6 +229,34 @@ impl Fleet {
             Answered::Document(document) => document,
             Answered::Outcome(outcome) => panic!("an outcome: {outcome:?}"),
         })
+    }
+
+    /// The answer under a ticket, whatever comes first; what comes meanwhile is kept.
+    pub(crate) fn answered(&self, at: usize, ticket: u64) -> Result<Answered, AskedError> {
+        let mut answer = None;
+        until("an answer", || {
+            self.collect(at);
+            answer = self.kept.borrow_mut().remove(&(at, ticket));
+            answer.is_some()
+        });
+        answer.unwrap()
+    }
+
+    pub(crate) fn has_answer(&self, at: usize, ticket: u64) -> bool {
+        self.collect(at);
+        self.kept.borrow().contains_key(&(at, ticket))
+    }
+
+    fn collect(&self, at: usize) {
+        let drained = self.server(at).drain(usize::MAX).into_iter();
+        self.kept.borrow_mut().extend(drained.map(|one| ((at, one.ticket), one.result)));
+    }
+
+    /// Names of the locks that are held, as a server knows it.
+    pub(crate) fn locks(&self, at: usize) -> Vec<String> {
+        let page = json(&self.server(at).locks_json());
+        let items = page["items"].as_array().unwrap().iter();
+        items.map(|item| item["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Proposes at one server, and does not wait.

@@ -82,15 +82,15 @@ fn what_is_passed_on_is_taken_from_members_alone() {
     let local = r#"{"asked": {"barrier": {}}}"#;
     let refused = ask(&fleet.ca, &address, Some(&member), Some(local)).unwrap_err();
     assert!(refused.why.contains("not asked of another"), "{}", refused.why);
-    let events_held = |fleet: &Fleet| {
+    let recorded = |fleet: &Fleet| {
         let page = crate::fleet::json(&fleet.server(leader).events_json(0, usize::MAX));
-        let all = page["items"].as_array().unwrap().clone();
-        all.iter().filter(|event| event["kind"] == "expiry_held").count()
+        let events = page["items"].as_array().unwrap().clone();
+        events.iter().filter(|event| event["kind"] == "expiry_held").count()
     };
     assert_eq!(fleet.ask(leader, Asked::Barrier {}), Ok(Outcome::Done));
-    assert_eq!(events_held(&fleet), 0, "nothing was done");
+    assert_eq!(recorded(&fleet), 0, "nothing was done");
     assert!(ask(&fleet.ca, &address, Some(&member), Some(hold)).is_ok());
-    assert_eq!(events_held(&fleet), 1);
+    assert_eq!(recorded(&fleet), 1);
 }
 
 #[test]

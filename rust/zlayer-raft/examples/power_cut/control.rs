@@ -60,9 +60,7 @@ pub(crate) async fn run(task: &Task, open: fn(&Task) -> Opened) -> io::Result<()
     if let Some(formed) = formed {
         formed.await.map_err(io::Error::other)?;
     }
-    let mut leadership = log.leadership();
-    let leads = leadership.wait_for(|leads| leads.own.is_some() || log.health().stopped.is_some());
-    let term = leads.await.map_err(io::Error::other)?.term;
+    let term = lead(&*log).await?;
     // What was committed before is applied then.
     log.read_barrier().await.map_err(io::Error::other)?;
     say(&format!("found {term}"));
@@ -92,6 +90,21 @@ pub(crate) async fn run(task: &Task, open: fn(&Task) -> Opened) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// Waits until it leads. Gives the term.
+async fn lead(log: &dyn ControlLog) -> io::Result<u64> {
+    let mut leadership = log.leadership();
+    loop {
+        let own = leadership.borrow_and_update().own;
+        if let Some(own) = own {
+            return Ok(own.term);
+        }
+        if let Some(why) = log.health().stopped {
+            return Err(io::Error::other(why));
+        }
+        leadership.changed().await.map_err(io::Error::other)?;
+    }
 }
 
 fn key(number: u64) -> String {
