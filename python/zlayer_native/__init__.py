@@ -11,7 +11,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zlayer_native._bridge.lease import AdaptiveTtlConfig, ExpiredLease, LeaseTable
-    from zlayer_native.config import ClusterConfig, load_config
+    from zlayer_native.cluster import (
+        Cluster,
+        Entry,
+        EventsLost,
+        LeaderInfo,
+        Lock,
+        Node,
+        NodeChanged,
+        NodeEvent,
+        NodeJoined,
+        NodeLeft,
+        NodeRecovered,
+        NodeRemoved,
+        NodeSuspect,
+        NodeUnreachable,
+        Term,
+    )
+    from zlayer_native.config import ClusterConfig, Config, load_config
     from zlayer_native.errors import ZLayerError
     from zlayer_native.testing import ManualClock
     from zlayer_native.worker import Worker
@@ -19,10 +36,26 @@ if TYPE_CHECKING:
 #: Public name, and the module that defines it.
 _HOMES = {
     "AdaptiveTtlConfig": "zlayer_native._bridge.lease",
+    "Cluster": "zlayer_native.cluster",
     "ClusterConfig": "zlayer_native.config",
+    "Config": "zlayer_native.config",
+    "Entry": "zlayer_native.cluster",
+    "EventsLost": "zlayer_native.cluster",
     "ExpiredLease": "zlayer_native._bridge.lease",
+    "LeaderInfo": "zlayer_native.cluster",
     "LeaseTable": "zlayer_native._bridge.lease",
+    "Lock": "zlayer_native.cluster",
     "ManualClock": "zlayer_native.testing",
+    "Node": "zlayer_native.cluster",
+    "NodeChanged": "zlayer_native.cluster",
+    "NodeEvent": "zlayer_native.cluster",
+    "NodeJoined": "zlayer_native.cluster",
+    "NodeLeft": "zlayer_native.cluster",
+    "NodeRecovered": "zlayer_native.cluster",
+    "NodeRemoved": "zlayer_native.cluster",
+    "NodeSuspect": "zlayer_native.cluster",
+    "NodeUnreachable": "zlayer_native.cluster",
+    "Term": "zlayer_native.cluster",
     "Worker": "zlayer_native.worker",
     "ZLayerError": "zlayer_native.errors",
     "load_config": "zlayer_native.config",
@@ -30,10 +63,26 @@ _HOMES = {
 
 __all__ = [
     "AdaptiveTtlConfig",
+    "Cluster",
     "ClusterConfig",
+    "Config",
+    "Entry",
+    "EventsLost",
     "ExpiredLease",
+    "LeaderInfo",
     "LeaseTable",
+    "Lock",
     "ManualClock",
+    "Node",
+    "NodeChanged",
+    "NodeEvent",
+    "NodeJoined",
+    "NodeLeft",
+    "NodeRecovered",
+    "NodeRemoved",
+    "NodeSuspect",
+    "NodeUnreachable",
+    "Term",
     "Worker",
     "ZLayerError",
     "__version__",

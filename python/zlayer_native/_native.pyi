@@ -102,14 +102,17 @@ class ServerNode:
         """A question about the servers; answered by `drain`, as a command is.
 
         `{"form": {"members": [M, …]}}`, `{"add": M}`, `{"promote": {"ids": [2, 3]}}`,
-        `{"remove": {"id": 3}}`, `{"move": M}`, `{"transfer": {"to": 2}}`, `{"barrier": {}}` or
-        `{"members": {}}` or `{"snapshot": {"path": "/new/file"}}`, with M as `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
+        `{"remove": {"id": 3}}`, `{"move": M}`, `{"transfer": {"to": 2}}`, `{"barrier": {}}`,
+        `{"members": {}}` or `{"snapshot": {"path": "/new/file"}}`, with M as
+        `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
         """
     def hold(self, ticket: int, ended: int, wanted_json: bytes) -> None:
         """Acquires a lock and renews it; answered under `ticket`, then under `ended` when it ends.
 
         `{"name", "holder": 32 hex digits, "owner", "ttl_ms", "wait_ms": null for ever}`.
         """
+    def abandon(self, ticket: int) -> None:
+        """Gives up waiting for a lock that was asked for under this ticket."""
     def release(self, ticket: int, name: str, fence: int) -> None: ...
     def members(self) -> bytes:
         """The servers as JSON: `items` of `id`, `raft_addr`, `api_addr`, `voter`; `is_changing`."""

@@ -25,6 +25,8 @@
     ├── NotLeader                         .leader_id
     ├── NoLeader
     ├── OutcomeUnknown                    sent, and not known to be committed or not
+    ├── LockLost                          a lock could not be kept, and its body was cancelled
+    ├── LockTimeout (TimeoutError)        .owner .fence: another one held it all the time
     ├── ServersUnchanged                  .code: who is in the cluster was not changed
     ├── Overloaded                        a bounded queue is full; try again later
     ├── LeaseError
@@ -181,6 +183,19 @@ class NoLeader(ZLayerError):
 
 class OutcomeUnknown(ZLayerError):
     """The command was sent, and nobody said what became of it. Look before you repeat it."""
+
+
+class LockLost(ZLayerError):
+    """A lock could not be kept: another one may have it. Its body was cancelled before that."""
+
+
+class LockTimeout(ZLayerError, TimeoutError):
+    """Another one held the lock all the time: `owner` says who, under the number `fence`."""
+
+    def __init__(self, message: str, *, owner: str = "", fence: int | None = None) -> None:
+        super().__init__(message)
+        self.owner = owner
+        self.fence = fence
 
 
 class ServersUnchanged(ZLayerError):

@@ -50,9 +50,13 @@ class OneServer:
     @property
     def client(self) -> httpx.Client:
         if self._client is None:
-            headers = {"Authorization": f"Bearer {self.admin_token.read_text().strip()}"}
-            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=20)
+            self._client = self.new_client(20)
         return self._client
+
+    def new_client(self, timeout: float) -> httpx.Client:
+        """A client of its own, for a thread of its own; `timeout` in seconds."""
+        headers = {"Authorization": f"Bearer {self.admin_token.read_text().strip()}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
 
     @property
     def is_up(self) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from zlayer_native._bridge.wakeup import Wakeup
@@ -28,6 +29,14 @@ _DRAIN_MAX = 1024
 
 #: For another server to lead before this one stops. Chosen: some ten times what it takes.
 _HAND_OVER_SECS = 2.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that is held. `ended` is done when it is no more: why it was lost, or None."""
+
+    fence: int
+    ended: asyncio.Future[str | None]
 
 
 class Server:
@@ -66,6 +75,11 @@ class Server:
         """Where the other servers reach this one, as `host:port`; None where it is alone."""
         return self._node.raft_addr()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopped
+
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         """Commits a command and returns its outcome; durable when this returns.
 
@@ -101,6 +115,42 @@ class Server:
         payload = json.dumps(question).encode()
         return await self._answer(lambda ticket: self._node.ask(ticket, payload))
 
+    async def hold(self, wanted: dict[str, Any]) -> Held:
+        """Acquires a lock, which Rust renews from then on.
+
+        Args:
+            wanted: `zlayer_node::Wanted` as a dict: name, holder, owner, `ttl_ms`, `wait_ms`.
+
+        Raises:
+            LockHeld: another one held it all the time.
+            InvalidRequest, LimitReached, NoLeader, OutcomeUnknown, CoreStopped: as `propose`.
+        """
+        payload = json.dumps(wanted).encode()
+        ended_ticket, ended = self._new_ticket()
+
+        def send(ticket: int) -> None:
+            self._node.hold(ticket, ended_ticket, payload)
+
+        try:
+            outcome = await self._answer(send, on_cancel=self._node.abandon)
+        except BaseException:
+            self._waiting.pop(ended_ticket, None)
+            raise
+        return Held(int(outcome["fence"]), asyncio.ensure_future(self._end_of(ended_ticket, ended)))
+
+    async def _end_of(self, ticket: int, ended: asyncio.Future[dict[str, Any]]) -> str | None:
+        try:
+            why: str | None = (await ended)["lost"]
+            return why
+        except CoreStopped as error:
+            return str(error)
+        finally:
+            self._waiting.pop(ticket, None)
+
+    async def release(self, name: str, fence: int) -> None:
+        """Lets go of a lock; raises as `propose`. It is renewed no more, whatever is raised."""
+        await self._answer(lambda ticket: self._node.release(ticket, name, fence))
+
     async def settle(self) -> None:
         """Waits until what is read here holds all that any server acknowledged before the call.
 
@@ -110,18 +160,27 @@ class Server:
         """
         await self.ask({"barrier": {}})
 
-    async def _answer(self, send: Callable[[int], None]) -> dict[str, Any]:
+    async def _answer(
+        self, send: Callable[[int], None], on_cancel: Callable[[int], None] = lambda _: None
+    ) -> dict[str, Any]:
         """Sends under a new ticket, and waits for the completion with it."""
+        ticket, future = self._new_ticket()
+        try:
+            send(ticket)
+            return await future
+        except asyncio.CancelledError:
+            on_cancel(ticket)
+            raise
+        finally:
+            self._waiting.pop(ticket, None)
+
+    def _new_ticket(self) -> tuple[int, asyncio.Future[dict[str, Any]]]:
         if self._stopped:
             raise CoreStopped("the server's core has been stopped")
         ticket = next(self._tickets)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
-        try:
-            send(ticket)
-            return await future
-        finally:
-            self._waiting.pop(ticket, None)
+        return ticket, future
 
     def _drain(self) -> None:
         # What is left after this is no loss: the core keeps its descriptor readable.
@@ -184,6 +243,14 @@ class Server:
     def token(self, jti: str) -> bytes | None:
         """One token as JSON, or None."""
         return self._node.token(jti)
+
+    def value(self, key: str) -> bytes | None:
+        """A key's record as JSON, or None."""
+        return self._node.value(key)
+
+    def values(self, prefix: str, after: str, limit: int) -> bytes:
+        """A page of the keys that begin with `prefix`, after `after`, as JSON."""
+        return self._node.values(prefix, after, limit)
 
     def events(self, after: int, limit: int) -> bytes:
         """A page of events as JSON: `{"items": […], "revision": newest, "first_kept": oldest}`."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zlayer_native.cli.peers import api_address
 from zlayer_native.cli.settings import is_chosen
+from zlayer_native.cluster.formation import api_address
 from zlayer_native.config.addresses import is_wildcard, parse_dial, split
 from zlayer_native.config.peers import ServerPeer
 from zlayer_native.enroll.join_server import Joined, Place, join_server

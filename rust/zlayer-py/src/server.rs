@@ -66,6 +66,12 @@ impl ServerNode {
         Ok(())
     }
 
+    fn abandon(&self, ticket: u64) -> PyResult<()> {
+        self.home.check()?;
+        self.node.abandon(ticket);
+        Ok(())
+    }
+
     fn release(&self, ticket: u64, name: String, fence: u64) -> PyResult<()> {
         self.home.check()?;
         self.node.release(ticket, HeldLock { name, fence });

@@ -73,6 +73,11 @@ impl Completions {
 }
 
 impl InWork {
+    /// The caller's number for it.
+    pub(crate) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
     /// Queues the answer.
     pub(crate) fn answer(mut self, result: Result<Answered, AskedError>) {
         self.result = Some(result);

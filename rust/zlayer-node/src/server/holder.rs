@@ -50,22 +50,39 @@ pub(super) struct Holder {
     pub(super) shared: Arc<Shared>,
     pub(super) forwarder: Arc<Forwarder>,
     held: Mutex<HashMap<HeldLock, CancellationToken>>,
+    /// What is waited for, by ticket.
+    waits: Mutex<HashMap<u64, CancellationToken>>,
 }
 
 impl Holder {
     pub(super) fn new(shared: Arc<Shared>, forwarder: Arc<Forwarder>) -> Self {
-        Self { shared, forwarder, held: Mutex::default() }
+        Self { shared, forwarder, held: Mutex::default(), waits: Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<HeldLock, CancellationToken>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waits(&self) -> MutexGuard<'_, HashMap<u64, CancellationToken>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever asked under this ticket wants the lock no more. One that is held already stays so.
+    pub(super) fn abandon(&self, ticket: u64) {
+        if let Some(abandoned) = self.waits().get(&ticket) {
+            abandoned.cancel();
+        }
+    }
+
     /// Acquires a lock and holds it. `acquired` is answered by [`Outcome::Locked`] or by why not; then `ended`, when
     /// it is held no more: by a document with `lost`, the reason, or null where it was let go of.
     pub(super) async fn hold(self: Arc<Self>, wanted: Wanted, acquired: InWork, ended: InWork) {
         let ttl = Duration::from_millis(wanted.ttl_ms);
-        let (sent, fence) = match self.acquire(&wanted).await {
+        let (ticket, abandoned) = (acquired.ticket(), CancellationToken::new());
+        self.waits().insert(ticket, abandoned.clone());
+        let granted = self.acquire(&wanted, &abandoned).await;
+        self.waits().remove(&ticket);
+        let (sent, fence) = match granted {
             Ok(granted) => granted,
             Err(result) => {
                 acquired.answer(result);
@@ -73,6 +90,10 @@ impl Holder {
             }
         };
         let lock = HeldLock { name: wanted.name, fence };
+        if abandoned.is_cancelled() {
+            acquired.answer(self.release(lock).await);
+            return ended.answer(Ok(Answered::Document(json!({"lost": null}))));
+        }
         let released = CancellationToken::new();
         self.held().insert(lock.clone(), released.clone());
         acquired.answer(Ok(Outcome::Locked { fence }.into()));
@@ -88,6 +109,7 @@ impl Holder {
     async fn acquire(
         &self,
         wanted: &Wanted,
+        abandoned: &CancellationToken,
     ) -> Result<(Instant, u64), Result<Answered, AskedError>> {
         let Wanted { name, holder, owner, ttl_ms, wait_ms } = wanted.clone();
         let give_up = wait_ms.map(|wait_ms| Instant::now() + Duration::from_millis(wait_ms));
@@ -104,7 +126,8 @@ impl Holder {
                 _ => return Err(answer),
             };
             loop {
-                if give_up.is_some_and(|give_up| Instant::now() >= give_up) {
+                let is_late = give_up.is_some_and(|give_up| Instant::now() >= give_up);
+                if is_late || abandoned.is_cancelled() {
                     return Err(answer);
                 }
                 sleep(LOOK).await;

@@ -236,6 +236,11 @@ impl ServerNode {
         self.control.spawn(Arc::clone(&self.holder).hold(wanted, acquired, ended));
     }
 
+    /// Gives up waiting for a lock that was asked for under this ticket.
+    pub fn abandon(&self, ticket: u64) {
+        self.holder.abandon(ticket);
+    }
+
     /// Lets go of a lock.
     pub fn release(&self, ticket: u64, lock: HeldLock) {
         if let Some(in_work) = self.completions.begin(ticket) {

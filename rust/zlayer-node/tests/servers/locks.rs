@@ -122,3 +122,16 @@ fn a_lock_that_is_taken_away_is_noticed() {
     assert_eq!(ended(&fleet, 0, ends).as_deref(), Some("the cluster let go of it"));
     until("nobody has it", || fleet.locks(0).is_empty());
 }
+
+#[test]
+fn who_waits_no_more_gets_none() {
+    let mut fleet = Fleet::formed(1);
+    let (first, _) = hold(&mut fleet, 0, wanted("a", 1, Some(0)));
+    let first = fence(&fleet, 0, first);
+    let (second, second_ends) = hold(&mut fleet, 0, wanted("a", 2, None));
+    fleet.server(0).abandon(second);
+    assert!(fleet.answered(0, second).is_ok(), "it is answered");
+    assert_eq!(ended(&fleet, 0, second_ends), None);
+    assert!(release(&mut fleet, 0, "a", first).is_ok());
+    until("nobody has it", || fleet.locks(0).is_empty());
+}

@@ -78,6 +78,10 @@ pub(crate) async fn run(task: &Task, open: fn(&Task) -> Opened) -> io::Result<()
     }
     let mut in_flight = VecDeque::new();
     for number in task.from.. {
+        // One that has stopped is asked nothing more.
+        if let Some(why) = log.health().stopped {
+            return Err(io::Error::other(why));
+        }
         say(&format!("+ {number}"));
         in_flight.push_back((number, log.propose(command(&key(number), number, task.life))));
         if in_flight.len() < task.in_flight {

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from zlayer_native._bridge.server import Server
-from zlayer_native.config import Config, WorkerTierServerConfig
+from zlayer_native.config import Config, RaftConfig, WorkerTierServerConfig
 from zlayer_native.config.addresses import is_wildcard, split
 from zlayer_native.errors import NoLeader, OutcomeUnknown, ServersUnchanged, ZLayerError
 
@@ -39,8 +39,15 @@ def api_address(config: Config, listening: str) -> str:
     return str(config.http.advertise or reachable(listening))
 
 
-def raft_options(cluster: WorkerTierServerConfig, api_addr: str) -> dict[str, Any]:
-    """`zlayer_node::RaftOptions` as a dict."""
+def raft_options(
+    cluster: WorkerTierServerConfig | RaftConfig, api_addr: str | None
+) -> dict[str, Any]:
+    """`zlayer_node::RaftOptions` as a dict.
+
+    Args:
+        cluster: with `peers`, of which one is this server.
+        api_addr: of a server that is alone, where it is not as `peers` says.
+    """
     own = next(peer for peer in cluster.peers if peer.id == cluster.node_id)
     listen = cluster.raft_bind or own.raft_addr
     takes_any_port = split(listen)[1] == 0
@@ -53,7 +60,7 @@ def raft_options(cluster: WorkerTierServerConfig, api_addr: str) -> dict[str, An
     return {
         "listen": listen,
         "advertise": "" if takes_any_port else own.raft_addr,
-        "api_addr": own.api_addr if several else api_addr,
+        "api_addr": own.api_addr if several or api_addr is None else api_addr,
         "members": members,
     }
 
