@@ -16,6 +16,8 @@ __all__ = [
     "ServerNode",
     "WorkerSession",
     "inherited_sockets",
+    "inspect_backup",
+    "restore_backup",
     "run_load",
     "version",
 ]
