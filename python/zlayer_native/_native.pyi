@@ -16,6 +16,8 @@ __all__ = [
     "ServerNode",
     "WorkerSession",
     "inherited_sockets",
+    "inspect_backup",
+    "restore_backup",
     "run_load",
     "version",
 ]
@@ -115,7 +117,12 @@ class ServerNode:
         """Gives up waiting for a lock that was asked for under this ticket."""
     def release(self, ticket: int, name: str, fence: int) -> None: ...
     def members(self) -> bytes:
-        """The servers as JSON: `items` of `id`, `raft_addr`, `api_addr`, `voter`; `is_changing`."""
+        """The servers as this one knows them, as JSON; `{"members": {}}` asks the leader.
+
+        `items` of `id`, `raft_addr`, `api_addr`, `voter`, `role` (leader, voter or learner) and,
+        of the leader, how far each is: `matched`, `lag`, `silent_ms` and `refused`; beside them
+        `is_changing`, `leader` and `term`.
+        """
     def wake_fd(self) -> int: ...
     def drain(self, max: int = 1024) -> Sequence[tuple[int, bytes | None, str | None]]:
         """Finished commands: (ticket, outcome as JSON, or None and an error text)."""

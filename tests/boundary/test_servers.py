@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.boundary.real_core import create_token, server_options
-from zlayer_native._native import ServerNode
+from tests.boundary.real_core import create_token, redeem, server_options
+from zlayer_native._native import ServerNode, inspect_backup, restore_backup
 from zlayer_native.errors import CoreError
 from zlayer_native.identity.authority import Authority
 
@@ -103,3 +103,47 @@ async def test_servers_form_agree_and_say_who_leads(cores: list[Core]) -> None:
     assert (error["code"], error["leader_id"]) == ("not_member", None)
     with pytest.raises(CoreError, match="question"):
         leader.node.ask(0, b'{"remove": 9}')
+
+
+async def test_a_backup_that_a_follower_made_begins_another_cluster(
+    cores: list[Core], tmp_path: Path
+) -> None:
+    await cores[0].ask({"form": {"members": [core.member for core in cores]}})
+    leader = await led(cores)
+    follower = next(core for core in cores if core is not leader)
+    token = create_token()
+    assert (await leader.propose(token))[1] is None
+    assert (await leader.propose(redeem(token["jti"], 1)))[1] is None
+    file = tmp_path / "backup"
+    header, error = await follower.ask({"snapshot": {"path": str(file)}})
+    assert error is None
+    assert header == json.loads(inspect_backup(str(file)))
+    assert header is not None
+    assert header["nodes"] == 1, "what was acknowledged before is in it"
+    _, error = await follower.ask({"snapshot": {"path": str(file)}})
+    assert error is not None
+    assert (error["code"], str(file) in error["message"]) == ("backup", True)
+
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    bad = tmp_path / "bad"
+    bad.write_bytes(damaged)
+    with pytest.raises(CoreError, match=str(bad)):
+        inspect_backup(str(bad))
+
+    authority = Authority.create(tmp_path / "other" / "cluster", "zl-other")
+    control = tmp_path / "other" / "control"
+    with pytest.raises(CoreError, match=str(bad)):
+        restore_backup(str(bad), str(control), "zl-other", 1)
+    restore_backup(str(file), str(control), "zl-other", 1)
+    raft = {"listen": "127.0.0.1:0"}
+    options = server_options(authority, tmp_path / "other", raft=raft)
+    restored = await asyncio.to_thread(Core, options)
+    try:
+        assert await led([restored]) is restored
+        assert await restored.ask({"barrier": {}}) == ({"type": "done"}, None)
+        nodes = json.loads(restored.node.nodes(b"{}"))["items"]
+        assert [(node["id"], node["state"]) for node in nodes] == [(1000, "Unreachable")]
+        assert json.loads(restored.node.tokens())["items"] == []
+    finally:
+        await asyncio.to_thread(restored.node.shutdown, 10)

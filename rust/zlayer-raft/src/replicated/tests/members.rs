@@ -143,6 +143,13 @@ async fn a_change_that_was_left_half_done_is_finished() {
         cluster.add(id).await.unwrap();
     }
     let (_, leader) = cluster.leader().await;
+    // The members are noted a moment after the change is done.
+    let noted = async {
+        while leader.members().peers.len() != 5 {
+            sleep(LOOK).await;
+        }
+    };
+    timeout(PATIENCE, noted).await.unwrap();
     // What a leader leaves that ends between the two steps.
     let raft = leader.engine_for_test().raft.clone();
     let held = Arc::clone(&leader.engine_for_test().changing).lock_owned().await;
