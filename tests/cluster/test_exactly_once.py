@@ -35,21 +35,17 @@ async def test_a_token_admits_as_many_machines_as_it_says_whatever_dies(
         for server in running.all:  # All of them know it.
             assert len(server.get(TOKENS, consistency=LINEARIZABLE)["items"]) == 1
         machines = Registrations(running.all, token, KEYS)
-        steps = kills + 1
+        # New machines with every kill, so that it meets some, and uses are counted to the end.
+        batch = -(-KEYS // (kills + 1))
+        machines.release(batch)
         with lanes(machines, LANES) as tasks:
-            for step in range(1, steps + 1):
-                leader = await asyncio.to_thread(running.leader)
-                # New machines at every step: a kill meets some, and uses are counted to the end.
-                machines.release(-(-KEYS // steps))
-                if step < steps:
+            for step in range(1, kills + 2):
+                await answered(machines, tasks, attempts * step // (kills + 1))
+                if step <= kills:
+                    leader = await asyncio.to_thread(running.leader)
+                    machines.release(batch)
                     await asyncio.to_thread(leader.kill)
                     await asyncio.to_thread(running.restart, leader)
-                waiting = asyncio.ensure_future(
-                    machines.wait_answered(attempts * step // steps, within=300)
-                )
-                await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
-                raise_failures(tasks)
-                await waiting
         await asyncio.wait(tasks)
         raise_failures(tasks)
         await machines.settle()
@@ -79,3 +75,11 @@ async def test_a_token_admits_as_many_machines_as_it_says_whatever_dies(
             what = "Register with a token of 100 uses while the leader is killed 20 times"
             keep("exactly-once", what, "tests/cluster/test_exactly_once.py", report)
         print(report)
+
+
+async def answered(machines: Registrations, tasks: list[asyncio.Task[None]], count: int) -> None:
+    """Waits until so many attempts are answered, or a lane fails."""
+    waiting = asyncio.ensure_future(machines.wait_answered(count, within=300))
+    await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    raise_failures(tasks)
+    await waiting
