@@ -40,10 +40,11 @@ pub(crate) struct Worker {
 /// Takes the wanted number of identities out of the token or the CA key.
 pub(crate) async fn identities(
     options: &SwarmOptions,
+    addresses: &[String],
     trust: &Trust,
 ) -> Result<Vec<Worker>, LoadError> {
     match (&options.token, &options.identities) {
-        (Some(token), _) => register_all(options, trust, token).await,
+        (Some(token), _) => register_all(options, addresses, trust, token).await,
         (None, Some(given)) => {
             let ca_key = &given.ca_key_pem;
             let signer = keys::Signer::new(&options.cluster_id, &options.ca_pem, ca_key)?;
@@ -71,7 +72,8 @@ fn worker(
 
 /// What the join connections share.
 struct Enrolment<'a> {
-    address: &'a str,
+    /// `host:port` of each server. A connection after a failed one goes to the next.
+    addresses: &'a [String],
     token: &'a str,
     join: Trust,
     anonymous: Identity,
@@ -91,6 +93,7 @@ struct State {
 
 async fn register_all(
     options: &SwarmOptions,
+    addresses: &[String],
     trust: &Trust,
     token: &str,
 ) -> Result<Vec<Worker>, LoadError> {
@@ -98,7 +101,7 @@ async fn register_all(
     let waiting: Vec<_> = (0..options.workers).map(|_| keys::key()).collect::<Result<_, _>>()?;
     let done = Vec::with_capacity(options.workers);
     let enrolment = Arc::new(Enrolment {
-        address: &options.server,
+        addresses,
         token,
         anonymous: join.anonymous()?,
         join,
@@ -108,7 +111,7 @@ async fn register_all(
         until: Instant::now() + Duration::from_secs_f64(options.timeout_seconds),
         state: Mutex::new(State { waiting, done }),
     });
-    try_join_all((0..options.enroll_connections).map(|_| enrolment.work())).await?;
+    try_join_all((0..options.enroll_connections).map(|lane| enrolment.work(lane))).await?;
     Ok(std::mem::take(&mut enrolment.lock().done))
 }
 
@@ -123,11 +126,14 @@ impl Enrolment<'_> {
     }
 
     /// One join connection after another, until no key waits.
-    async fn work(&self) -> Result<(), LoadError> {
+    async fn work(&self, lane: usize) -> Result<(), LoadError> {
+        let mut addresses = self.addresses.iter().cycle().skip(lane % self.addresses.len());
         let per_connection = CONNECTION_BYTES
             / (CALL_OVERHEAD_BYTES + ANSWER_BYTES.max(self.token.len() + CALL_OVERHEAD_BYTES));
         while !self.lock().waiting.is_empty() {
-            let dialled = dial(self.address, &self.join, &self.anonymous, USER_TIMEOUT).await;
+            // A cycle of at least one never ends.
+            let Some(address) = addresses.next() else { break };
+            let dialled = dial(address, &self.join, &self.anonymous, USER_TIMEOUT).await;
             let (requests, carrier) = match dialled {
                 Ok(dialled) => dialled,
                 Err(failure) => {

@@ -1,5 +1,7 @@
 //! What to run: one JSON document with a tag `kind`.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use crate::error::LoadError;
@@ -46,8 +48,8 @@ impl Phase {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwarmOptions {
-    /// `host:port` of the worker port.
-    pub server: String,
+    /// `host:port` of the worker port, or a list of those of several servers of one cluster.
+    pub server: OneOrMore,
     /// Of the cluster.
     pub cluster_id: String,
     /// Its CA.
@@ -63,6 +65,9 @@ pub struct SwarmOptions {
     /// Length of the paced phase.
     #[serde(default = "default_seconds")]
     pub seconds: f64,
+    /// The paced phase ends early once this file is there. Default none.
+    #[serde(default)]
+    pub until_file: Option<PathBuf>,
     /// Default both.
     #[serde(default = "default_phase")]
     pub phase: Phase,
@@ -168,6 +173,13 @@ impl OneOrMore {
             Self::More(texts) => texts.first().map(String::as_str),
         }
     }
+
+    pub(crate) fn all(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::More(texts) => texts,
+        }
+    }
 }
 
 // By hand, so that neither token nor key gets into a log.
@@ -253,6 +265,9 @@ impl SwarmOptions {
         seconds("in_turn_seconds", self.in_turn_seconds)?;
         seconds("warm_up_seconds", self.warm_up_seconds)?;
         seconds("timeout_seconds", self.timeout_seconds)?;
+        if self.server.first().is_none() {
+            return Err(LoadError::Options("server: is an empty list".into()));
+        }
         if !self.connect_rate.is_finite() || self.connect_rate < 0.0 {
             return Err(LoadError::Options("connect_rate: is not within 0..".into()));
         }
@@ -345,6 +360,7 @@ mod tests {
             ("connect_rate", serde_json::json!(-1)),
             ("phase", serde_json::json!("never")),
             ("worker", serde_json::json!(1)),
+            ("server", serde_json::json!([])),
             ("token", serde_json::json!(null)),
             ("identities", serde_json::json!({"ca_key_pem": "", "node_ids": [1]})),
         ] {

@@ -25,11 +25,27 @@ pub(crate) struct Report {
     pub(crate) false_suspects: u64,
     /// Sessions that were refused, or sent a report after their lease could have ended.
     pub(crate) false_expiries: u64,
+    /// What came back by itself, from the first session on until the swarm ended them.
+    pub(crate) reconnects: Reconnects,
     pub(crate) enroll: Option<Stage>,
     pub(crate) connect: Stage,
     pub(crate) paced: Option<Beats>,
     pub(crate) in_turn: Option<Beats>,
     pub(crate) machine: Machine,
+}
+
+/// Sessions that were lost and stood again. The time is from the loss, as the worker noticed it, to the answer of
+/// the next server.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Reconnects {
+    pub(crate) count: u64,
+    /// Lost, and not back when the swarm ended.
+    pub(crate) missing: u64,
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
+    pub(crate) max_ms: Option<f64>,
+    /// Most hellos of sessions after the first that were sent in one second.
+    pub(crate) peak_hellos_per_second: Option<u64>,
 }
 
 /// Something that was done once for each worker.
@@ -103,6 +119,7 @@ impl Report {
             peak_beats_per_second: None,
             false_suspects: 0,
             false_expiries: 0,
+            reconnects: Reconnects::default(),
             enroll: None,
             connect,
             paced: None,

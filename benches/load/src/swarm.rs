@@ -25,6 +25,9 @@ use crate::turn::{TurnPlan, in_turn};
 /// Time for all goodbyes. Chosen: what is not answered by then is closed.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Time between two looks for the file that ends the paced phase. Chosen.
+const UNTIL_FILE_STEP: Duration = Duration::from_millis(100);
+
 /// Sessions that are replaced together. Chosen.
 pub(crate) const HANDED_OVER_AT_ONCE: usize = 256;
 
@@ -32,11 +35,13 @@ pub(crate) const HANDED_OVER_AT_ONCE: usize = 256;
 pub(crate) async fn enroll_and_run(options: SwarmOptions) -> Result<Report, LoadError> {
     let process = Process::new(options.server_pid)?;
     let trust = Trust::of_servers(&options.cluster_id, &options.ca_pem)?;
+    let addresses: Vec<_> =
+        options.server.all().iter().map(|server| parse_server(server)).collect::<Result<_, _>>()?;
     let meter = Meter::start(process)?;
-    let workers = identities(&options, &trust).await?;
+    let workers = identities(&options, &addresses, &trust).await?;
     let enroll = meter.stage(workers.len())?;
     let swarm = Swarm {
-        address: parse_server(&options.server)?,
+        addresses,
         trust,
         workers: Arc::new(workers),
         process,
@@ -52,12 +57,14 @@ pub(crate) async fn enroll_and_run(options: SwarmOptions) -> Result<Report, Load
     report.enroll = swarm.options.token.is_some().then_some(enroll);
     report.false_suspects = swarm.tally.suspects();
     report.false_expiries = swarm.tally.expiries();
+    report.reconnects = swarm.tally.reconnects();
     Ok(report)
 }
 
 struct Swarm {
     options: SwarmOptions,
-    address: String,
+    /// `host:port` of each server.
+    addresses: Vec<String>,
     trust: Trust,
     workers: Arc<Vec<Worker>>,
     process: Process,
@@ -80,7 +87,7 @@ impl Swarm {
         let length = Duration::from_secs_f64(self.options.seconds);
         let meter = Meter::start(self.process)?;
         self.tally.start_paced(length);
-        sleep(length).await;
+        self.paced_over(length).await;
         let (latencies, peak) = self.tally.end_paced();
         let (seconds, cpu_seconds) = meter.read()?;
         let paced = Beats::new(seconds, cpu_seconds, &latencies);
@@ -114,6 +121,19 @@ impl Swarm {
         let beats = self.in_turn(connections).await?;
         let report = Report::new(workers, &beats, rss_growth, connect);
         Ok(Report { in_turn: Some(beats), ..report })
+    }
+
+    /// After the length of the paced phase, or once the file is there that ends it.
+    async fn paced_over(&self, length: Duration) {
+        let Some(file) = &self.options.until_file else { return sleep(length).await };
+        let mut looks = interval(UNTIL_FILE_STEP);
+        let appears = async {
+            while !file.exists() {
+                looks.tick().await;
+            }
+        };
+        // Without the file the length decides.
+        let _ = timeout(length, appears).await;
     }
 
     async fn rss_growth(&self, before: u64) -> Result<f64, LoadError> {
@@ -160,7 +180,7 @@ impl Swarm {
 
     fn prepare(&self, worker: &Worker) -> Prepared {
         let terms = Terms {
-            servers: vec![self.address.clone()],
+            servers: self.addresses.clone(),
             incarnation: worker.node_id,
             version: env!("CARGO_PKG_VERSION").into(),
             timing: Timing::default(),
@@ -183,7 +203,7 @@ impl Swarm {
 
     /// Opens a connection without pacing for `count` workers.
     async fn open(&self, first: usize, count: usize) -> Result<Vec<ReportTurn>, LoadError> {
-        let (address, trust) = (self.address.clone(), self.trust.clone());
+        let (addresses, trust) = (self.addresses.clone(), self.trust.clone());
         let workers = Arc::clone(&self.workers);
         let plan = OpenPlan {
             count,
@@ -193,7 +213,7 @@ impl Swarm {
         let open = move |index: usize| {
             let Worker { node_id, identity } = &workers[first + index];
             ReportTurn::open(Target {
-                address: address.clone(),
+                address: addresses[(first + index) % addresses.len()].clone(),
                 trust: trust.clone(),
                 identity: identity.clone(),
                 incarnation: *node_id,
