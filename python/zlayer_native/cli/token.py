@@ -143,7 +143,7 @@ def list_tokens(
 
 
 _HEADERS = ("ID", "NAME", "STATE", "USES", "EXPIRES")
-_WIDE_HEADERS = ("LABELS", "MAY SET", "MADE")
+_WIDE_HEADERS = ("ROLE", "LABELS", "MAY SET", "MADE")
 
 
 def _row(item: dict[str, Any], wide: bool) -> list[Cell]:
@@ -155,6 +155,7 @@ def _row(item: dict[str, Any], wide: bool) -> list[Cell]:
         Cell(text.until(item["expires_ms"])),
     ]
     if wide:
+        row.append(Cell(item["role"]))
         row.append(Cell(text.labels(item["labels"])))
         row.append(Cell(",".join(item["labels_allowed"])))
         row.append(Cell(text.since(item["created_ms"])))
