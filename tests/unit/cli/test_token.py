@@ -120,8 +120,8 @@ def test_list(zlayerd: Zlayerd, cluster: FakeCluster) -> None:
     assert rows[1] == [ONE, "rack-7", "live", "1/3", "in 58m59s"]
     assert [row[2] for row in rows[2:]] == ["revoked", "expired", "used up"]
     wide = zlayerd("token", "ls", "-o", "wide").rows
-    assert wide[1][5:] == ["gpu=a100", "-", "1m ago"]
-    assert wide[3][6] == "zone"
+    assert wide[1][5:] == ["worker", "gpu=a100", "-", "1m ago"]
+    assert wide[3][7] == "zone"
     assert zlayerd("token", "ls", "-o", "name").out.split()[:2] == [ONE, TWO]
     assert json.loads(zlayerd("token", "ls", "-o", "json").out)["items"][0]["uses"] == {"k": 1000}
     assert yaml.safe_load(zlayerd("token", "ls", "-o", "yaml").out)["items"][1]["revoked"] is True

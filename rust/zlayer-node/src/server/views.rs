@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zlayer_core::record::{
-    EventRecord, Labels, Liveness, NodeId, NodeRecord, Profile, TokenRecord,
+    EventRecord, FIRST_WORKER_ID, Labels, Liveness, NodeId, NodeRecord, Profile, TokenRecord,
 };
 use zlayer_core::time::{MonoMs, UnixMs};
 use zlayer_raft::LogHealth;
@@ -110,7 +110,7 @@ fn node_view(shared: &Shared, now: MonoMs, record: NodeRecord) -> NodeView {
     let address = presence.address.or_else(relayed);
     NodeView {
         id: record.id,
-        role: "worker",
+        role: if record.id < FIRST_WORKER_ID { "server" } else { "worker" },
         state: state_name(&record),
         reason: record.reason,
         since_ms: record.since_ms,
