@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 
 from tests.cluster.harness import ZLAYERD, Process, eventually, free_port
+from tests.cluster.namespaces import Network, address
 
 #: Seconds for servers to start, and to elect a leader, on a machine that does other things too.
 PATIENCE = 60.0
@@ -25,12 +27,16 @@ AUTHORITY = ("ca.key", "ca.pem", "token.key", "cluster.json")
 class OneServer:
     """One of the servers: its folder, its ports, and the process while there is one."""
 
-    def __init__(self, root: Path, node_id: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, root: Path, node_id: int, network: Network | None = None) -> None:
         self.node_id = node_id
+        self._network = network
         self.root = root / f"server-{node_id}"
         self.root.mkdir()
         self.data = self.root / "data"
-        self.http, self.workers, self.raft = (f"{host}:{free_port()}" for _ in range(3))
+        # On a network each is the host of its number. Its API is on loopback also there.
+        host = "127.0.0.1" if network is None else address(node_id)
+        self.http = f"127.0.0.1:{free_port()}"
+        self.workers, self.raft = (f"{host}:{free_port()}" for _ in range(2))
         self.process: Process | None = None
         self._client: httpx.Client | None = None
 
@@ -56,7 +62,18 @@ class OneServer:
     def new_client(self, timeout: float) -> httpx.Client:
         """A client of its own, for a thread of its own; `timeout` in seconds."""
         headers = {"Authorization": f"Bearer {self.admin_token.read_text().strip()}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=timeout, transport=self._transport()
+        )
+
+    def _transport(self) -> httpx.HTTPTransport | None:
+        return None if self._network is None else self._network.transport(self.node_id)
+
+    def program(self, program: Sequence[str] = ZLAYERD) -> list[str]:
+        """The program as a process of this server's host."""
+        return (
+            list(program) if self._network is None else self._network.program(self.node_id, program)
+        )
 
     @property
     def is_up(self) -> bool:
@@ -74,8 +91,11 @@ class OneServer:
         if not self.is_up:
             said = "" if self.process is None else self.process.text()
             raise AssertionError(f"server {self.node_id} ended:\n{said}")
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
+        with (
+            contextlib.suppress(httpx.HTTPError),
+            httpx.Client(transport=self._transport(), timeout=2) as client,
+        ):
+            return client.get(f"{self.url}/health").status_code == 200
         return False
 
     def kill(self) -> None:
@@ -92,7 +112,12 @@ class OneServer:
             "ZLAYER_TOKEN_FILE": str(self.admin_token),
         }
         return subprocess.run(
-            [*ZLAYERD, *args], capture_output=True, text=True, env=env, timeout=120, check=False
+            [*self.program(), *args],
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=120,
+            check=False,
         )
 
     def close(self) -> None:
@@ -103,9 +128,11 @@ class OneServer:
 class Servers:
     """Servers of one cluster below one folder, by id from 1."""
 
-    def __init__(self, root: Path, count: int = 3, **cluster: Any) -> None:
+    def __init__(
+        self, root: Path, count: int = 3, network: Network | None = None, **cluster: Any
+    ) -> None:
         self.root = root
-        self.all = [OneServer(root, node_id) for node_id in range(1, count + 1)]
+        self.all = [OneServer(root, node_id, network) for node_id in range(1, count + 1)]
         self.processes: list[Process] = []
         self._cluster = cluster
 
@@ -166,7 +193,7 @@ class Servers:
     def start(self, server: OneServer, program: Sequence[str] = ZLAYERD) -> None:
         """Starts a server, or starts it again on what it has; does not wait."""
         args = ["server", "-c", str(self.config(server))]
-        server.process = Process(args, server.root / "log", program)
+        server.process = Process(args, server.root / "log", server.program(program))
         self.processes.append(server.process)
 
     def restart(self, server: OneServer) -> None:
@@ -176,20 +203,35 @@ class Servers:
 
     # --- looking ------------------------------------------------------------------------------
 
-    def leader(self, *, within: float = PATIENCE) -> OneServer:
-        """The one that says that it leads, and that all others that are up follow."""
+    def leader(
+        self, *, within: float = PATIENCE, among: Sequence[OneServer] | None = None
+    ) -> OneServer:
+        """The one that says that it leads, and that all others that are up follow.
+
+        With `among` it is one of these, and only they are asked: others are asleep or cut off.
+        """
 
         def agreed() -> OneServer | None:
             said = set()
-            for server in self.up:
+            asked = self.up if among is None else among
+            for server in asked:
                 with contextlib.suppress(httpx.HTTPError):
                     said.add(server.status()["leader"])
             (only,) = said if len(said) == 1 else (None,)
-            return None if only is None or not self[only].is_up else self[only]
+            return None if only is None or self[only] not in asked else self[only]
 
         found = eventually(agreed, within=within, what="a leader that all agree on")
         assert found is not None
         return found
+
+    def only(self, servers: Sequence[OneServer]) -> Servers:
+        """The same cluster as a load sees it that asks no others than these."""
+        seen = copy.copy(self)
+        seen.all = list(servers)
+        return seen
+
+    def others(self, server: OneServer) -> list[OneServer]:
+        return [other for other in self.all if other is not server]
 
     def follower(self) -> OneServer:
         leader = self.leader()
@@ -206,7 +248,11 @@ class Servers:
         return path
 
     def start_worker(
-        self, name: str, token: Path | None, servers: Sequence[OneServer] | None = None
+        self,
+        name: str,
+        token: Path | None,
+        servers: Sequence[OneServer] | None = None,
+        program: Sequence[str] = ZLAYERD,
     ) -> Process:
         """Starts a worker that knows all servers, or the given ones."""
         args = ["worker", "--data-dir", str(self.root / name), "--name", name]
@@ -214,7 +260,7 @@ class Servers:
             args += ["--server", server.workers]
         if token is not None:
             args += ["--token-file", str(token)]
-        process = Process(args, self.root / f"{name}.log")
+        process = Process(args, self.root / f"{name}.log", program)
         self.processes.append(process)
         return process
 
@@ -226,9 +272,11 @@ class Servers:
 
 
 @contextlib.contextmanager
-def servers(root: Path, count: int = 3, **cluster: Any) -> Iterator[Servers]:
+def servers(
+    root: Path, count: int = 3, network: Network | None = None, **cluster: Any
+) -> Iterator[Servers]:
     """A formed cluster of servers whose processes all end with the block."""
-    running = Servers(root, count, **cluster)
+    running = Servers(root, count, network, **cluster)
     try:
         running.form()
         yield running
