@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-#: Folder that results are written to; without it they are only printed.
-FOLDER = "ZLAYER_RESULTS"
+#: Folder that results are written to; without it they are only printed. Not `ZLAYER_…`: those are
+#: keys of the configuration, and the daemons that the tests start would refuse it.
+FOLDER = "BENCH_RESULTS"
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -22,7 +23,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def keep(name: str, what: str, test: str, report: dict[str, Any]) -> None:
-    """Prints a report, and writes `<name>-<date>.json` where `ZLAYER_RESULTS` says."""
+    """Prints a report, and writes `<name>-<date>.json` where `BENCH_RESULTS` says."""
     date = time.strftime("%Y-%m-%d")
     head = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
