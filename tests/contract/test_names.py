@@ -16,7 +16,13 @@ NAMES = load("names")
 COMMAND, RECORD = "zlayer-core/src/command.rs", "zlayer-core/src/record.rs"
 
 #: Refusals of commands that no machine causes by joining.
-OPERATORS_ONLY = {"token_exists", "token_not_found"}
+OPERATORS_ONLY = {
+    "token_exists",
+    "token_not_found",
+    "server_not_found",
+    "revision_mismatch",
+    "lock_held",
+}
 
 
 @pytest.mark.parametrize(

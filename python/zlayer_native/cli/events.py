@@ -38,6 +38,8 @@ class Kind(enum.StrEnum):
     TOKEN_CREATED = "token_created"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     EXPIRY_HELD = "expiry_held"
+    SERVER_JOINED = "server_joined"
+    SERVER_REMOVED = "server_removed"
 
 
 _KINDS = ", ".join(Kind)

@@ -52,6 +52,7 @@ async def test_a_token_is_made_once_and_in_step_with_its_record(
         "jti": answer["jti"],
         "name": body.get("name", ""),
         "expires_ms": answer["expires_ms"],
+        "role": "worker",
         "uses_max": uses,
         "labels": body.get("labels", {}),
         "labels_allowed": body.get("labels_allowed", []),

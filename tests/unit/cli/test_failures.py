@@ -154,7 +154,9 @@ def test_hostile_events_and_tokens_neither(zlayerd: Zlayerd) -> None:
     with scripted([said({"items": list(book.tokens.values()), "revision": 1})]) as server:
         out = zlayerd("token", "ls", "-o", "wide", "--addr", _at(server.port)).out
     assert out.count("owned") == 4
-    with scripted([said({"items": [], "revision": ESCAPE} | book.status())] * 2) as server:
+    with scripted(
+        [said({"items": [], "revision": ESCAPE, "leader": None} | book.status())] * 3
+    ) as server:
         zlayerd("status", "--addr", _at(server.port))
 
 
