@@ -161,7 +161,9 @@ class Cluster:
         self._loop.run(_end(lock, watch))
 
     def elect(self, name: str, ttl: Duration = 15) -> Iterator[Lock]:
-        """Terms in office, one after another: `for term in …: while not term.lost.is_set(): …`
+        """Terms in office, one after another, of which one process at a time has one.
+
+        `for term in cluster.elect("reports"): while not term.lost.is_set(): …  # term.fence`
 
         The office is given up when the next one is asked for, or the loop is left.
         """

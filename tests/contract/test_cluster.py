@@ -31,10 +31,19 @@ async def clusters(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         yield found
 
 
+async def looks() -> AsyncIterator[None]:
+    """Times to look again, until it has lasted too long."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while asyncio.get_running_loop().time() < end:
+        yield
+        await asyncio.sleep(0.01)
+    raise TimeoutError
+
+
 async def until(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not check():
-            await asyncio.sleep(0.01)
+    async for _ in looks():
+        if check():
+            return
 
 
 async def test_one_leads_and_all_know_who(clusters: list[Cluster]) -> None:
@@ -51,9 +60,9 @@ async def test_one_leads_and_all_know_who(clusters: list[Cluster]) -> None:
 async def test_a_process_is_a_node_unless_only_workers_are(clusters: list[Cluster]) -> None:
     wanted = [] if clusters[0].mode == "worker-tier" else [c.node_id for c in clusters]
     for cluster in clusters:
-        async with asyncio.timeout(PATIENCE):
-            while [n.id for n in await cluster.nodes() if n.state == "Ready"] != wanted:
-                await asyncio.sleep(0.02)
+        async for _ in looks():
+            if [n.id for n in await cluster.nodes() if n.state == "Ready"] == wanted:
+                break
         nodes = await cluster.nodes()
         assert [node.name for node in nodes] == [f"node-{number}" for number in wanted]
         assert pickle.loads(pickle.dumps(nodes)) == nodes

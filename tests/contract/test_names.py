@@ -85,4 +85,12 @@ def test_a_refusal_is_foreseen_by_enrolment(code: str) -> None:
 
 def test_the_reader_of_rust_sees_every_kind_of_variant() -> None:
     """Unit variants, those with fields, and nothing of their fields and comments."""
-    assert rust_names(COMMAND, "Outcome") == ["done", "redeemed", "transitioned", "refused"]
+    assert rust_names(COMMAND, "Outcome") == [
+        "done",
+        "redeemed",
+        "transitioned",
+        "written",
+        "locked",
+        "released",
+        "refused",
+    ]
