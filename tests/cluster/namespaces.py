@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ _NEW_NET = 0x4000_0000
 #: Of no host: the bridge asks all of them, and none takes the frame.
 _NOBODY = "02:00:00:00:ff:ff"
 _DEVICE = "eth0"
+#: In the kernel's table of TCP connections.
+_ESTABLISHED = "01"
 _NETWORKS = itertools.count()
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -125,6 +128,15 @@ class Network:
         """Makes this process' connections on the host, so that they reach its loopback."""
         return _Transport(f"{self._name}-{host}")
 
+    def connections(self, host: int, to: str) -> int:
+        """How many open TCP connections the host has to the `address:port`."""
+        where, port = to.split(":")
+        wanted = f"{_hexadecimal(where)}:{int(port):04X}"
+        with _entered(f"{self._name}-{host}"):
+            table = Path(f"/proc/self/task/{threading.get_native_id()}/net/tcp").read_text()
+        rows = [line.split() for line in table.splitlines()[1:]]
+        return sum(row[2] == wanted and row[3] == _ESTABLISHED for row in rows)
+
     def hears(self, host: int, other: int, within: float = 0.5) -> bool:
         """Whether a datagram from `other` arrives at `host`, in `within` seconds."""
         with _entered(f"{self._name}-{host}"):
@@ -143,6 +155,11 @@ class Network:
 def address(host: int) -> str:
     """The host's address on the bridge."""
     return f"10.199.0.{host}"
+
+
+def _hexadecimal(where: str) -> str:
+    """An IPv4 address as the kernel's tables have it."""
+    return f"{int.from_bytes(socket.inet_aton(where), sys.byteorder):08X}"
 
 
 def _hardware(host: int) -> str:

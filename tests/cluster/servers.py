@@ -237,6 +237,14 @@ class Servers:
         leader = self.leader()
         return next(server for server in self.up if server is not leader)
 
+    def settle(self, *, within: float = PATIENCE) -> None:
+        """Waits, once nobody writes, until all logs end at the same entry."""
+
+        def ends() -> bool:
+            return len({server.status()["log"]["last_index"] for server in self.all}) == 1
+
+        eventually(ends, within=within, what="all servers hold the same log")
+
     # --- workers ------------------------------------------------------------------------------
 
     def token(self, *args: str, uses: int = 1) -> Path:
