@@ -28,4 +28,4 @@ mod tls;
 pub use error::NodeError;
 pub use options::{MemberOptions, RaftOptions, ServerLimits, ServerOptions};
 pub use server::{Asked, AskedError, Completion, NodesQuery, ServerNode};
-pub use zlayer_raft::{MembershipError, ProposeError};
+pub use zlayer_raft::{ControlLog, MembershipError, ProposeError};

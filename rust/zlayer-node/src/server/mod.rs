@@ -201,6 +201,11 @@ impl ServerNode {
         }
     }
 
+    /// The control log itself, for a caller in Rust that awaits its proposals.
+    pub fn log(&self) -> Arc<dyn ControlLog> {
+        Arc::clone(&self.shared.log)
+    }
+
     /// A descriptor that is readable while answers, new events or a terminal error wait. Lives as long as `self`.
     pub fn wake_fd(&self) -> RawFd {
         self.shared.wake.fd()
