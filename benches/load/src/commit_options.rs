@@ -74,12 +74,14 @@ pub struct EtcdCommitOptions {
     pub load: InFlightOptions,
 }
 
-/// Puts at a pace at several etcds, until one of them acknowledges one of a newer term.
+/// Puts at a pace at several etcds, until one of them acknowledges one in a newer term.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdTakeoverOptions {
     /// `host:port` of the client ports.
     pub servers: Vec<String>,
+    /// Of the leader that is to go.
+    pub after_term: u64,
     /// As of our own load; at each server.
     pub pace: PaceOptions,
 }

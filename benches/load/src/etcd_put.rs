@@ -109,7 +109,7 @@ pub(crate) async fn put_in_flight(options: &EtcdCommitOptions) -> Result<CommitR
     Ok(CommitReport::new(&options.load, &figures))
 }
 
-/// Puts at a pace at each server until one is acknowledged in a newer term than the first that was.
+/// Puts at a pace at each server until one is acknowledged in a newer term.
 pub(crate) async fn take_over(options: &EtcdTakeoverOptions) -> Result<Acked, LoadError> {
     let (seen, mut answers) = mpsc::unbounded_channel();
     let numbers = Arc::default();
@@ -119,9 +119,8 @@ pub(crate) async fn take_over(options: &EtcdTakeoverOptions) -> Result<Acked, Lo
     }
     drop(seen);
     let newer = async {
-        let mut old_term = None;
         while let Some((term, acked_ns)) = answers.recv().await {
-            if term > *old_term.get_or_insert(term) {
+            if term > options.after_term {
                 return Ok(Acked { acked_ns });
             }
         }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from zlayer_native.cli.figures import fdatasync_us, quantile
@@ -23,9 +25,11 @@ def measure(
         CoreError: the servers don't start or don't agree.
         LoadError: a commit failed under load.
     """
+    # Before and after: a server that starts fills its segments. The quicker one is the disk's own.
+    folder = Path(tempfile.gettempdir())
+    disks = [fdatasync_us(folder)]
     with RaftServers(servers) as cluster:
         leader = cluster.wait_leader()
-        disk = fdatasync_us(cluster.folder)
         elections = leader.ask("status")["elections"]
         loads = [
             leader.ask(
@@ -45,17 +49,21 @@ def measure(
             "servers": servers,
             "value_bytes": value_bytes,
             "loads": loads,
-            "fdatasync_us": disk,
-            "one_in_fdatasyncs": _in_fdatasyncs(loads, disk["p50"]),
             "log_fsync_p50_us": status["log"]["fsync_p50_us"],
             "elections_under_load": status["elections"] - elections,
             "failover": _failover(cluster, kills, value_bytes) if kills else None,
         }
-    machine = {"cores": os.cpu_count(), "kernel": platform.release()}
-    return {**report, "machine": machine}
+    disks.append(fdatasync_us(folder))
+    disk = min(disks, key=lambda times: times["p50"])
+    return {
+        **report,
+        "fdatasync_us": disk,
+        "one_in_fdatasyncs": in_fdatasyncs(loads, disk["p50"]),
+        "machine": {"cores": os.cpu_count(), "kernel": platform.release()},
+    }
 
 
-def _in_fdatasyncs(loads: list[dict[str, Any]], fdatasync_p50_us: float) -> float | None:
+def in_fdatasyncs(loads: Sequence[dict[str, Any]], fdatasync_p50_us: float) -> float | None:
     """Median of a commit that is alone, as a multiple of the disk's own sync; None if none was."""
     alone = (load["p50_ms"] for load in loads if load["in_flight"] == 1)
     p50_ms = next(alone, None)

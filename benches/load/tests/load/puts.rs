@@ -149,7 +149,9 @@ fn a_put_that_fails_fails_the_run() {
 fn a_takeover_is_the_first_put_of_a_newer_term() {
     let takeover = |address: SocketAddr, timeout_seconds: f64| {
         let pace = json!({"every_ms": 1, "timeout_seconds": timeout_seconds});
-        run(&json!({"kind": "etcd_takeover", "servers": [address.to_string()], "pace": pace}))
+        run(&json!({
+            "kind": "etcd_takeover", "servers": [address.to_string()], "after_term": 7, "pace": pace
+        }))
     };
     let (runtime, address, store) = serve(20, false);
     let acked = takeover(address, 20.0).unwrap();
