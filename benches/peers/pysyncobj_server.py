@@ -1,4 +1,4 @@
-"""A PySyncObj server that is loaded from inside: answers one JSON line with one, until its input ends.
+"""A PySyncObj server, loaded from inside: answers one JSON line with one, until its input ends.
 
 Usage: pysyncobj_server.py OWN_ADDRESS OTHER_ADDRESS... JOURNAL
 

@@ -69,7 +69,7 @@ class EtcdTrio:
     """A context: the processes end with it."""
 
     def __init__(self, folder: Path, ports: list[int], timers: tuple[int, int] | None = None):
-        """Args: a free folder, six free ports, and (heartbeat, election) in ms if not etcd's own."""
+        """Takes six free ports, and heartbeat and election timeout in ms where not etcd's own."""
         names = ["a", "b", "c"]
         clients, peers = ports[:3], ports[3:]
         cluster = ",".join(

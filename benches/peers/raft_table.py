@@ -65,7 +65,8 @@ def failover_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: a row for each store."""
     lines = ["| store | kills | p50 s | p99 s | most s |", "|---|---|---|---|---|"]
     lines += [
-        f"| {name} | {row['kills']} | {row['p50_s']:.2f} | {row['p99_s']:.2f} | {row['max_s']:.2f} |"
+        f"| {name} | {row['kills']} | {row['p50_s']:.2f} | {row['p99_s']:.2f}"
+        f" | {row['max_s']:.2f} |"
         for name, row in rows.items()
     ]
     return "\n".join(lines)
