@@ -102,8 +102,8 @@ class ServerNode:
         """A question about the servers; answered by `drain`, as a command is.
 
         `{"form": {"members": [M, …]}}`, `{"add": M}`, `{"promote": {"ids": [2, 3]}}`,
-        `{"remove": {"id": 3}}`, `{"move": M}`, `{"transfer": {"to": 2}}` or `{"barrier": {}}`,
-        with M as `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
+        `{"remove": {"id": 3}}`, `{"move": M}`, `{"transfer": {"to": 2}}`, `{"barrier": {}}` or
+        `{"members": {}}`, with M as `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
         """
     def members(self) -> bytes:
         """The servers as JSON: `items` of `id`, `raft_addr`, `api_addr`, `voter`; `is_changing`."""
@@ -124,6 +124,8 @@ class ServerNode:
     def load_commits(self, options_json: bytes) -> bytes:
         """Runs a load on the control log until it is done, with the GIL released."""
     def set_identity(self, certificate_pem: str, key_pem: str, ca_pem: str) -> None: ...
+    def hand_over(self, timeout_s: float) -> bool:
+        """Hands the leadership over, if it is here; whether another server leads then."""
     def shutdown(self, timeout_s: float) -> None: ...
 
 @final

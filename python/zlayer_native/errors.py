@@ -15,10 +15,17 @@
     │   ├── KeyInUse
     │   ├── KeyUnknown
     │   ├── NodeNotFound
+    │   ├── ServerIdTaken
+    │   ├── ServerNotFound
+    │   ├── ServerRemoved
+    │   ├── RevisionMismatch              .revision: the one that the key has
+    │   ├── LockHeld                      .owner .fence: who holds it
     │   ├── LimitReached
     │   └── InvalidRequest
     ├── NotLeader                         .leader_id
     ├── NoLeader
+    ├── OutcomeUnknown                    sent, and not known to be committed or not
+    ├── ServersUnchanged                  .code: who is in the cluster was not changed
     ├── Overloaded                        a bounded queue is full; try again later
     ├── LeaseError
     │   ├── LeaseTableFull
@@ -118,6 +125,44 @@ class LimitReached(Refused):
     """A limit of the control state was reached."""
 
 
+class ServerIdTaken(Refused):
+    """The id was given to another server once; ids are never used again."""
+
+
+class ServerNotFound(Refused):
+    """There is no such server."""
+
+
+class ServerRemoved(Refused):
+    """The server was removed; its id is never used again."""
+
+
+class RevisionMismatch(Refused):
+    """The key has another revision than the write was meant for: `revision`, 0 if there is none."""
+
+    def __init__(
+        self, message: str, *, code: str = "revision_mismatch", revision: int | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.revision = revision
+
+
+class LockHeld(Refused):
+    """Somebody else holds the lock: `owner` says who, `fence` is the number it was granted with."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "lock_held",
+        owner: str = "",
+        fence: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.owner = owner
+        self.fence = fence
+
+
 class InvalidRequest(Refused):
     """A field is out of its range."""
 
@@ -132,6 +177,18 @@ class NotLeader(ZLayerError):
 
 class NoLeader(ZLayerError):
     """No server leads at the moment."""
+
+
+class OutcomeUnknown(ZLayerError):
+    """The command was sent, and nobody said what became of it. Look before you repeat it."""
+
+
+class ServersUnchanged(ZLayerError):
+    """A change of the servers was refused; nothing was changed. `code` is stable."""
+
+    def __init__(self, message: str, *, code: str = "servers_unchanged") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Overloaded(ZLayerError):
@@ -198,5 +255,30 @@ REFUSALS: dict[str, type[Refused]] = {
     "key_in_use": KeyInUse,
     "node_not_found": NodeNotFound,
     "key_unknown": KeyUnknown,
+    "server_id_taken": ServerIdTaken,
+    "server_not_found": ServerNotFound,
+    "server_removed": ServerRemoved,
+    "revision_mismatch": RevisionMismatch,
+    "lock_held": LockHeld,
     "limit_reached": LimitReached,
 }
+
+#: Why a change of the servers is refused (`zlayer_raft::MembershipError`).
+MEMBERSHIP_CODES = frozenset(
+    {
+        "alone",
+        "already_formed",
+        "already_member",
+        "change_in_progress",
+        "last_voter",
+        "no_learner",
+        "no_server_id",
+        "no_voter",
+        "not_member",
+        "server_behind",
+        "server_elsewhere",
+        "server_refuses",
+        "server_retired",
+        "server_unreachable",
+    }
+)

@@ -93,9 +93,11 @@ async def test_servers_form_agree_and_say_who_leads(cores: list[Core]) -> None:
     shown = json.loads(follower.node.members())["items"]
     assert [item["id"] for item in shown] == [1, 2, 3]
     assert all(item["voter"] for item in shown)
-    _, error = await follower.propose(create_token())
-    assert error is not None
-    assert (error["code"], error["leader_id"]) == ("not_leader", leader.member["id"])
+    assert (await follower.propose(create_token()))[1] is None
+    seen, _ = await follower.ask({"members": {}})
+    assert seen is not None
+    assert seen["leader"] == leader.member["id"]
+    assert [item["voter"] for item in seen["items"]] == [True, True, True]
     _, error = await leader.ask({"remove": {"id": 9}})
     assert error is not None
     assert (error["code"], error["leader_id"]) == ("not_member", None)

@@ -94,6 +94,7 @@ class Cluster:
         self.data = root / "server"
         self.http_port = free_port()
         self.worker_port = free_port()
+        self._peer = {"id": 1, "raft_addr": f"127.0.0.1:{free_port()}"}
         self.processes: list[Process] = []
         self.server: Process | None = None
         self._config = config or {}
@@ -123,9 +124,7 @@ class Cluster:
             "mode": "worker-tier",
             "role": "server",
             "node_id": 1,
-            "peers": [
-                {"id": 1, "raft_addr": "127.0.0.1:3671", "api_addr": f"127.0.0.1:{self.http_port}"}
-            ],
+            "peers": [{**self._peer, "api_addr": f"127.0.0.1:{self.http_port}"}],
             "worker_grpc_addr": f"127.0.0.1:{self.worker_port}",
             **self._config,
         }

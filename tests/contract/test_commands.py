@@ -18,6 +18,7 @@ from tests.contract.golden import filled, load, mismatch
 from tests.unit.api.api import NODES, TOKENS, running_api
 from tests.unit.enroll.in_memory_state import InMemoryState
 from zlayer_native.enroll.admission import Admission, Joining
+from zlayer_native.enroll.open_tokens import OpenTokens
 from zlayer_native.enroll.records import CoreRecords
 from zlayer_native.enroll.renewal import Renewal, Renewing
 from zlayer_native.errors import REFUSALS, LimitReached, Refused
@@ -150,7 +151,8 @@ async def test_what_enrolment_proposes_is_understood_by_the_core(tmp_path: Path)
         records = Recording(core)
         clocks = {"now": time.time, "monotonic": time.monotonic}
         life = timedelta(hours=24)
-        admission = Admission(core.authority, records, life=life, **clocks)
+        tokens = OpenTokens(core.authority, records, **clocks)
+        admission = Admission(core.authority, records, tokens, life=life)
         key = new_key()
         profile = dict(shape_of("redeem")["profile"])
         joined = await admission.admit(

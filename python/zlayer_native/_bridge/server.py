@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from zlayer_native._bridge.wakeup import Wakeup
 from zlayer_native._native import ServerNode
-from zlayer_native.errors import REFUSALS, CoreStopped, NoLeader, NotLeader, Overloaded, Refused
+from zlayer_native.errors import (
+    MEMBERSHIP_CODES,
+    REFUSALS,
+    CoreStopped,
+    NoLeader,
+    NotLeader,
+    OutcomeUnknown,
+    Overloaded,
+    Refused,
+    ServersUnchanged,
+)
 
 #: Completions taken from the core at one wake-up before the loop gets its turn. Chosen.
 _DRAIN_MAX = 1024
+
+#: For another server to lead before this one stops. Chosen: some ten times what it takes.
+_HAND_OVER_SECS = 2.0
 
 
 class Server:
@@ -47,6 +60,11 @@ class Server:
         """The worker port, as `host:port`."""
         return self._node.local_addr()
 
+    @property
+    def raft_address(self) -> str | None:
+        """Where the other servers reach this one, as `host:port`; None where it is alone."""
+        return self._node.raft_addr()
+
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         """Commits a command and returns its outcome; durable when this returns.
 
@@ -56,19 +74,50 @@ class Server:
 
         Raises:
             Refused: a subclass by refusal code; nothing was changed.
-            NotLeader: another server must be asked.
+            NoLeader: no server leads.
+            OutcomeUnknown: it may have been committed, or may be yet.
             Overloaded: too many commands are waiting; try again later.
             CoreError: this is no command of the core's.
             CoreStopped: the core ended. If that came after the command was sent, the command may
                 have been committed.
         """
+        payload = json.dumps(command).encode()
+        return await self._answer(lambda ticket: self._node.submit(ticket, payload))
+
+    async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Asks something of the servers; the leader answers, whichever server is asked.
+
+        Args:
+            question: `zlayer_node::Asked` in its JSON form, such as `{"remove": {"id": 3}}`.
+
+        Raises:
+            ServersUnchanged: it was refused.
+            NoLeader: no server leads.
+            OutcomeUnknown: it is not known whether it was done.
+            CoreError: this is no question of the core's.
+            CoreStopped: the core ended.
+        """
+        payload = json.dumps(question).encode()
+        return await self._answer(lambda ticket: self._node.ask(ticket, payload))
+
+    async def settle(self) -> None:
+        """Waits until what is read here holds all that any server acknowledged before the call.
+
+        Raises:
+            NoLeader: no server leads.
+            CoreStopped: the core ended.
+        """
+        await self.ask({"barrier": {}})
+
+    async def _answer(self, send: Callable[[int], None]) -> dict[str, Any]:
+        """Sends under a new ticket, and waits for the completion with it."""
         if self._stopped:
             raise CoreStopped("the server's core has been stopped")
         ticket = next(self._tickets)
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = future
         try:
-            self._node.submit(ticket, json.dumps(command).encode())
+            send(ticket)
             return await future
         finally:
             self._waiting.pop(ticket, None)
@@ -139,6 +188,10 @@ class Server:
         """A page of events as JSON: `{"items": […], "revision": newest, "first_kept": oldest}`."""
         return self._node.events(after, limit)
 
+    def members(self) -> dict[str, Any]:
+        """The servers as this one knows them: `items` of id, addresses and `voter`."""
+        return cast("dict[str, Any]", json.loads(self._node.members()))
+
     def status(self) -> bytes:
         """The cluster at a glance, as JSON."""
         return self._node.status()
@@ -152,7 +205,7 @@ class Server:
         self._node.set_identity(certificate_pem, key_pem, ca_pem)
 
     async def stop(self, timeout: float = 5.0) -> None:
-        """Closes the port and the sessions, flushes the log and ends the core's threads.
+        """Hands the leadership over, closes port and sessions, flushes the log, ends the threads.
 
         Every command in flight is answered by then.
 
@@ -168,6 +221,7 @@ class Server:
         self._stopped = True
         self._changed.set()
         try:
+            await asyncio.to_thread(self._node.hand_over, _HAND_OVER_SECS)
             await asyncio.to_thread(self._node.shutdown, timeout)
         finally:
             self._wakeup.close()
@@ -182,17 +236,26 @@ class Server:
                 future.set_exception(CoreStopped("the server was stopped"))
 
 
+#: Fields of refusals that their classes have too.
+_FIELDS = {"revision_mismatch": ("revision",), "lock_held": ("owner", "fence")}
+
+
 def _error(error: dict[str, Any]) -> Exception:
     code, message = str(error.get("code", "")), str(error.get("message", "unknown error"))
     if code in REFUSALS:
-        return REFUSALS[code](message, code=code)
+        fields = {key: error[key] for key in _FIELDS.get(code, ()) if key in error}
+        return REFUSALS[code](message, code=code, **fields)
     match code:
         case "not_leader":
             return NotLeader(message, leader_id=error.get("leader_id"))
         case "no_leader":
             return NoLeader(message)
+        case "unknown":
+            return OutcomeUnknown(message)
         case "overloaded":
             return Overloaded(message)
         case "stopped":
             return CoreStopped(message)
+    if code in MEMBERSHIP_CODES:
+        return ServersUnchanged(message, code=code)
     return Refused(message, code=code or "refused")

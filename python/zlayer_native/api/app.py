@@ -19,6 +19,7 @@ from zlayer_native.api.nodes import Nodes
 from zlayer_native.api.overview import Overview
 from zlayer_native.api.problem import Problem, problem_of
 from zlayer_native.api.protocol import ApiOptions, Core, TokenIssuer
+from zlayer_native.api.servers import Servers
 from zlayer_native.api.tokens import Tokens
 from zlayer_native.errors import ZLayerError
 
@@ -42,7 +43,8 @@ def create_app(
     nodes = Nodes(core)
     events = Events(core, options.stopping)
     bootstrap = Tokens(core, issuer, options.join_address)
-    cluster = "/api/v1/cluster"
+    servers = Servers(core, options)
+    cluster, raft = "/api/v1/cluster", "/api/v1/raft"
     routes = [
         _route("GET", "/health", None, overview.health),
         _route("GET", "/readyz", None, overview.ready),
@@ -57,6 +59,11 @@ def create_app(
         _route("POST", f"{cluster}/tokens", Scope.ADMIN, bootstrap.create),
         _route("GET", f"{cluster}/tokens/{{jti}}", Scope.OPERATE, bootstrap.show),
         _route("DELETE", f"{cluster}/tokens/{{jti}}", Scope.ADMIN, bootstrap.revoke),
+        _route("GET", f"{raft}/peers", Scope.READ, servers.index),
+        _route("POST", f"{raft}/peers", Scope.ADMIN, servers.add),
+        _route("DELETE", f"{raft}/peers/{{id}}", Scope.ADMIN, servers.remove),
+        _route("POST", f"{raft}/leader", Scope.OPERATE, servers.transfer),
+        _route("GET", f"{raft}/snapshot", Scope.ADMIN, servers.snapshot),
     ]
     app = Starlette(
         routes=routes,

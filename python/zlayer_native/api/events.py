@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from zlayer_native.api import reading
 from zlayer_native.api import request as ask
 from zlayer_native.api.problem import Problem
 from zlayer_native.api.protocol import Core
@@ -52,7 +53,7 @@ class Events:
 
     async def index(self, request: Request) -> Response:
         """Events above `after`, oldest first; a stream if the caller accepts one."""
-        ask.query(request, "after", "limit", "follow")
+        ask.query(request, "after", "limit", "follow", reading.PARAMETER)
         after = ask.query_int(request, "after", 0, 0, _REVISION_MAX)
         if _wants_stream(request):
             resumed = request.headers.get("last-event-id")
@@ -60,9 +61,10 @@ class Events:
                 after = ask.whole("Last-Event-ID", resumed, 0, _REVISION_MAX)
             return self._stream(after)
         limit = ask.query_int(request, "limit", 100, 1, PAGE_MAX)
+        consistency = await reading.settle(request, self._core)
         page = json.loads(self._core.events(after, limit))
         page["lost"] = lost(page, after)
-        return JSONResponse(page)
+        return JSONResponse(page, headers={reading.HEADER: consistency})
 
     def _stream(self, after: int) -> Response:
         if self._streams >= STREAMS_MAX:

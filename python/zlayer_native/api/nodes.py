@@ -7,6 +7,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from zlayer_native.api import reading
 from zlayer_native.api import request as ask
 from zlayer_native.api.problem import Problem
 from zlayer_native.api.protocol import Core
@@ -31,7 +32,7 @@ class Nodes:
 
     async def index(self, request: Request) -> Response:
         """A page in order of id; the next one starts `after` the last id."""
-        ask.query(request, "after", "limit", "state", repeatable="label")
+        ask.query(request, "after", "limit", "state", reading.PARAMETER, repeatable="label")
         found: dict[str, object] = {
             "after_id": ask.query_int(request, "after", 0, 0, _ID_MAX),
             "limit": ask.query_int(request, "limit", 100, 1, PAGE_MAX),
@@ -42,16 +43,18 @@ class Nodes:
                 raise ask.invalid("state", f"expected one of {', '.join(STATES)}")
             found["state"] = state
         found["labels"] = _selector(request.query_params.getlist("label"))
-        return Response(self._core.nodes(found), media_type="application/json")
+        consistency = await reading.settle(request, self._core)
+        return reading.answer(self._core.nodes(found), consistency)
 
     async def show(self, request: Request) -> Response:
         """One node."""
-        ask.query(request)
+        ask.query(request, reading.PARAMETER)
         node_id = _node_id(request)
+        consistency = await reading.settle(request, self._core)
         node = self._core.node(node_id)
         if node is None:
             raise _no_node(node_id)
-        return Response(node, media_type="application/json")
+        return reading.answer(node, consistency)
 
     async def remove(self, request: Request) -> Response:
         """Removes a node for good: its stream is closed, its certificates are of no use."""

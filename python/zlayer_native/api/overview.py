@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from zlayer_native.api import reading
 from zlayer_native.api import request as ask
 from zlayer_native.api.protocol import ApiOptions, Core
 
@@ -44,9 +45,10 @@ class Overview:
         return JSONResponse({"status": "ready"})
 
     async def status(self, request: Request) -> Response:
-        """The cluster at a glance."""
-        ask.query(request)
-        return Response(self._core.status(), media_type="application/json")
+        """The cluster at a glance, as this server sees it."""
+        ask.query(request, reading.PARAMETER)
+        consistency = await reading.settle(request, self._core)
+        return reading.answer(self._core.status(), consistency)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus text. No series names a worker: 10,000 of them stay some 50 series."""

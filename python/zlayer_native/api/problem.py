@@ -38,10 +38,18 @@ def shown(text: str, characters_max: int) -> str:
 _MAP: tuple[tuple[type[errors.ZLayerError], int, str, str], ...] = (
     (errors.NodeNotFound, 404, "node_not_found", "list the nodes with `zlayerd node ls`"),
     (errors.TokenNotFound, 404, "token_not_found", "list the tokens with `zlayerd token ls`"),
+    (errors.ServerNotFound, 404, "server_not_found", "list the servers with `zlayerd raft peers`"),
     (errors.InvalidRequest, 400, "invalid_request", ""),
     (errors.LabelNotPermitted, 400, "label_not_permitted", ""),
     (errors.LimitReached, 409, "limit_reached", ""),
     (errors.Refused, 409, "refused", ""),
+    (errors.ServersUnchanged, 409, "servers_unchanged", "see `zlayerd raft peers`"),
+    (
+        errors.OutcomeUnknown,
+        503,
+        "outcome_unknown",
+        "it may have been done: look before you repeat it",
+    ),
     (errors.Overloaded, 503, "overloaded", "try again in a second"),
     (errors.NotLeader, 503, "not_leader", "ask another server"),
     (errors.NoLeader, 503, "no_leader", "no server leads at the moment; try again"),
@@ -53,7 +61,7 @@ def problem_of(error: errors.ZLayerError) -> Problem:
     """What a caller is told about `error`; an unexpected one keeps its details to the log."""
     for kind, status, code, hint in _MAP:
         if isinstance(error, kind):
-            if isinstance(error, errors.Refused) and error.code not in ("refused", "invalid"):
-                code = error.code
+            if isinstance(error, errors.Refused | errors.ServersUnchanged):
+                code = code if error.code in ("refused", "invalid") else error.code
             return Problem(status, code, str(error), hint)
     return Problem(500, "internal", "the server could not do this", "see the server's log")

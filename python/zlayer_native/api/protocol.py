@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from zlayer_native.errors import CoreStopped
@@ -17,6 +18,15 @@ class Core(Protocol):
 
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         """Commits a command; raises the error of its refusal."""
+
+    async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Asks something of the servers; raises why it was not done."""
+
+    async def settle(self) -> None:
+        """Waits until reads hold all that was acknowledged before the call."""
+
+    def members(self) -> dict[str, Any]:
+        """The servers as this one knows them."""
 
     def nodes(self, query: dict[str, Any]) -> bytes:
         """A page of nodes."""
@@ -50,6 +60,7 @@ class TokenClaims:
     jti: str
     created_s: int
     expires_s: int
+    role: str = "worker"
     uses_max: int
     labels: Mapping[str, str]
     labels_allowed: Sequence[str]
@@ -78,6 +89,8 @@ class ApiOptions:
     hosts: frozenset[str] = frozenset()
     #: `host:port` that workers are told to dial; part of the answer to a new token.
     join_address: str = ""
+    #: Folder for files on their way to a caller; private to the server's user.
+    scratch: Path = Path()
     #: False while the server is still starting or already stopping.
     is_ready: Callable[[], bool] = _always
     #: Set when the server stops: open event streams end.

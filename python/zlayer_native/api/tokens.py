@@ -1,4 +1,4 @@
-"""`/api/v1/cluster/tokens`: bootstrap tokens of workers (not the API's own)."""
+"""`/api/v1/cluster/tokens`: bootstrap tokens of workers and servers (not the API's own)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from zlayer_native.api import reading
 from zlayer_native.api import request as ask
 from zlayer_native.api.problem import Problem
 from zlayer_native.api.protocol import Core, TokenClaims, TokenIssuer
@@ -21,7 +22,11 @@ TTL_DEFAULT, TTL_MIN, TTL_MAX = 3600, 10, 24 * 3600
 USES_MAX = 100_000
 
 _JTI = re.compile(r"[0-9a-f]{32}")
-_FIELDS = ("name", "ttl_secs", "uses", "labels", "labels_allowed")
+_FIELDS = ("name", "role", "ttl_secs", "uses", "labels", "labels_allowed")
+_ROLES = ("worker", "server")
+
+#: Most uses of a token for servers: as many servers as a cluster has, and some that are replaced.
+SERVER_USES_MAX = 16
 
 
 class Tokens:
@@ -41,17 +46,19 @@ class Tokens:
 
     async def index(self, request: Request) -> Response:
         """All tokens with their uses; no secret."""
-        ask.query(request)
-        return Response(self._core.tokens(), media_type="application/json")
+        ask.query(request, reading.PARAMETER)
+        consistency = await reading.settle(request, self._core)
+        return reading.answer(self._core.tokens(), consistency)
 
     async def show(self, request: Request) -> Response:
         """One token with its uses; no secret."""
-        ask.query(request)
+        ask.query(request, reading.PARAMETER)
         jti = _jti(request)
+        consistency = await reading.settle(request, self._core)
         token = self._core.token(jti)
         if token is None:
             raise _no_token(jti)
-        return Response(token, media_type="application/json")
+        return reading.answer(token, consistency)
 
     async def revoke(self, request: Request) -> Response:
         """Revokes a token: from the answer on it admits nobody."""
@@ -67,15 +74,22 @@ class Tokens:
         name = document.get("name", "")
         if name != "":
             ask.named("name", name)
+        role = document.get("role", "worker")
+        if role not in _ROLES:
+            raise ask.invalid("role", f"expected {' or '.join(_ROLES)}")
         labels = ask.labels("labels", document.get("labels", {}))
         allowed = ask.names("labels_allowed", document.get("labels_allowed", []))
-        uses = ask.integer(document, "uses", 1, 1, USES_MAX)
+        if role == "server" and (labels or allowed):
+            raise ask.invalid("labels", "a token for servers has none: they label workers")
+        uses_max = SERVER_USES_MAX if role == "server" else USES_MAX
+        uses = ask.integer(document, "uses", 1, 1, uses_max)
         ttl_secs = ask.integer(document, "ttl_secs", TTL_DEFAULT, TTL_MIN, TTL_MAX)
         created_s = int(self._now())
         claims = TokenClaims(
             jti=secrets.token_hex(16),
             created_s=created_s,
             expires_s=created_s + ttl_secs,
+            role=role,
             uses_max=uses,
             labels=labels,
             labels_allowed=allowed,
@@ -88,6 +102,7 @@ class Tokens:
                 "jti": claims.jti,
                 "name": name,
                 "expires_ms": claims.expires_s * 1000,
+                "role": role,
                 "uses_max": uses,
                 "labels": labels,
                 "labels_allowed": allowed,
@@ -99,6 +114,7 @@ class Tokens:
             "token": line,
             "cluster_id": self._issuer.cluster_id,
             "expires_ms": claims.expires_s * 1000,
+            "role": role,
             "uses_max": uses,
             "labels": labels,
             "labels_allowed": allowed,

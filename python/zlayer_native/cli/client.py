@@ -104,6 +104,27 @@ class Api:
         """Removes something; raises as `get`."""
         return self._call("DELETE", path)
 
+    def download(self, path: str, file: Path) -> int:
+        """Writes an answer into a new file, 0600; returns its bytes. Raises as `get`.
+
+        A download that breaks off leaves no file.
+
+        Raises:
+            ConfigError: the file can't be written.
+        """
+        from zlayer_native.cli.download import NewFile
+
+        with (
+            self._told(is_write=False),
+            self._http.stream("GET", path) as response,
+        ):
+            if not response.is_success:
+                raise self._problem(response.status_code, _content(response))
+            with NewFile(file) as new:
+                for piece in response.iter_bytes():
+                    new.write(piece)
+            return new.size
+
     def is_ready(self) -> bool:
         """Whether the server says that workers can enrol and report; raises as `get`."""
         with self._told(is_write=False), self._http.stream("GET", "/readyz") as response:

@@ -19,6 +19,7 @@ _BY_CLASS: tuple[tuple[type[errors.ZLayerError], int], ...] = (
     (errors.NotSupported, USAGE),
     (errors.NodeNotFound, NOT_FOUND),
     (errors.TokenNotFound, NOT_FOUND),
+    (errors.ServerNotFound, NOT_FOUND),
     (errors.TokenInvalid, NOT_ALLOWED),
     (errors.TokenUsedUp, NOT_ALLOWED),
     (errors.CoreStopped, CORE_STOPPED),

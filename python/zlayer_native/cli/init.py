@@ -26,7 +26,7 @@ def init(
     A server's first start does the same. A folder that holds a cluster is left as it is.
     """
     from zlayer_native.cli.admin import api_tokens
-    from zlayer_native.cli.server import ALONE
+    from zlayer_native.cli.server import alone
     from zlayer_native.cli.serving import supported
     from zlayer_native.cli.settings import load
     from zlayer_native.identity import files
@@ -34,7 +34,7 @@ def init(
     from zlayer_native.identity.server_certificates import ServerCertificates
 
     flags = {"data_dir": None if data_dir is None else str(data_dir)}
-    loaded = load(config, flags, implied=ALONE)
+    loaded = load(config, flags, implied=alone())
     cluster = supported(loaded)
     files.make_private_dir(loaded.data_dir)
     authority = Authority.create(cluster.worker_ca_dir, cluster_id)

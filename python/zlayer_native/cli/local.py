@@ -54,7 +54,7 @@ class LocalCluster:
 
     def _start(self) -> None:
         args = ["server", "--data-dir", str(self.data_dir), "--http", "127.0.0.1:0"]
-        args += ["--workers", "127.0.0.1:0"]
+        args += ["--workers", "127.0.0.1:0", "--raft", "127.0.0.1:0"]
         args += [f"--set={key}={value}" for key, value in self._settings.items()]
         self.server = Child(args, self.folder / "server.log")
         self.addresses = self._wait_addresses()

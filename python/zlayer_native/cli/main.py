@@ -28,6 +28,7 @@ _VERBS = (
     ("init", "init", "Make a cluster's id, CA and keys without starting a server."),
     ("token", "token", "Make, list, inspect and revoke the tokens that let workers in."),
     ("node", "node", "List, inspect, drain and remove nodes."),
+    ("raft", "raft", "The servers: list, add, remove, hand over, back up."),
     ("status", "status", "The cluster at a glance."),
     ("events", "events", "What happened: joined, suspect, unreachable, recovered, left."),
     ("config", "config", "Validate a configuration, or show where each value comes from."),

@@ -20,13 +20,22 @@ from zlayer_native.api import ApiOptions, create_app
 from zlayer_native.cli.addresses import Addresses
 from zlayer_native.cli.admin import api_tokens
 from zlayer_native.cli.listener import HttpListener
+from zlayer_native.cli.peers import (
+    api_address,
+    form_alone,
+    has_leader,
+    note_address,
+    raft_options,
+    reachable,
+)
 from zlayer_native.config import Config, WorkerTierServerConfig
 from zlayer_native.config.addresses import is_wildcard, split
+from zlayer_native.enroll.join_server import Joined
 from zlayer_native.enroll.records import CoreRecords
 from zlayer_native.enroll.serve import EnrollmentServer
 from zlayer_native.enroll.serve import serve as serve_enrollment
 from zlayer_native.enroll.service import EnrollmentService, LeaseTerms
-from zlayer_native.errors import CoreStopped, NotSupported, ZLayerError
+from zlayer_native.errors import CoreStopped, IdentityError, NotSupported, ZLayerError
 from zlayer_native.identity import files
 from zlayer_native.identity.authority import Authority
 from zlayer_native.identity.hardening import forbid_core_dumps
@@ -51,14 +60,14 @@ class ServerProcess:
         self._enrollment = enrollment
         self._http = http
         self._stopping = asyncio.Event()
-        self._rotation: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
     async def start(cls, config: Config) -> ServerProcess:
         """Starts a server; it answers workers and operators when this returns.
 
         Raises:
-            NotSupported: a mode, or a number of servers, that is not built yet.
+            NotSupported: a mode that has no daemon yet.
             ConfigError: an address can't be used.
             IdentityError: the CA's files, or the data directory, can't be used.
             CoreError: the worker port or the control log can't be used.
@@ -71,22 +80,32 @@ class ServerProcess:
         http = HttpListener.bind(config.http)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(http.stop)
-            authority = Authority.open_or_create(cluster.worker_ca_dir)
+            authority = open_authority(cluster)
             certificates = ServerCertificates(authority, cluster.worker_ca_dir, cluster.node_id)
             tokens = api_tokens(config.data_dir)
             socket = config.data_dir / "run" / "join.sock"
+            api_addr = api_address(config, http.address)
             core = await Server.start(
-                _core_options(config, cluster, authority, certificates, socket)
+                _core_options(config, cluster, authority, certificates, socket, api_addr)
             )
             undo.push_async_callback(core.stop)
-            service = EnrollmentService(authority, CoreRecords(core), _lease_terms(core, cluster))
+            own = _own_address(cluster, core, api_addr)
+            if len(cluster.peers) == 1 and Joined.read(cluster.worker_ca_dir) is None:
+                await form_alone(core, own)
+            service = EnrollmentService(
+                authority,
+                CoreRecords(core),
+                _lease_terms(core, cluster),
+                raft_addresses=lambda: [item["raft_addr"] for item in core.members()["items"]],
+            )
             enrollment = await serve_enrollment(socket, service, certificates.join)
             undo.push_async_callback(enrollment.stop)
             process = cls(config.data_dir, core, enrollment, http)
             options = ApiOptions(
                 hosts=_hosts(config),
                 join_address=_join_address(cluster, core.address),
-                is_ready=lambda: not process._stopping.is_set(),
+                scratch=config.data_dir / "run",
+                is_ready=lambda: not process._stopping.is_set() and has_leader(core),
                 stopping=process._stopping,
             )
             addresses = Addresses(
@@ -98,7 +117,10 @@ class ServerProcess:
             http.start(create_app(core, tokens, authority.token_signer, options))
             addresses.write(config.data_dir)
             undo.pop_all()
-        process._rotation = asyncio.create_task(_rotate(core, authority, certificates))
+        process._tasks = [
+            asyncio.create_task(_rotate(core, authority, certificates)),
+            asyncio.create_task(note_address(core, own)),
+        ]
         return process
 
     @property
@@ -139,8 +161,8 @@ class ServerProcess:
     async def stop(self) -> None:
         """Ends it all. Workers are told to come back; none is recorded as lost."""
         self._stopping.set()
-        if self._rotation is not None:
-            self._rotation.cancel()
+        for task in self._tasks:
+            task.cancel()
         Addresses.withdraw(self._data_dir)
         await self._http.stop()
         await self._enrollment.stop()
@@ -164,15 +186,25 @@ def supported(config: Config) -> WorkerTierServerConfig:
     if cluster.is_worker_tier_worker():
         raise NotSupported("this configuration is a worker's: run `zlayerd worker`")
     if not isinstance(cluster, WorkerTierServerConfig):
-        raise NotSupported(
-            f"mode {cluster.mode} is not built yet: only worker-tier with one server is"
-        )
-    if len(cluster.peers) > 1:
-        raise NotSupported(
-            f"cluster.peers lists {len(cluster.peers)} servers, and replicated servers are not"
-            " built yet: list this one alone"
-        )
+        raise NotSupported(f"mode {cluster.mode} has no daemon yet: only worker-tier has")
     return cluster
+
+
+def open_authority(cluster: WorkerTierServerConfig) -> Authority:
+    """The cluster's CA; made at the first start of a server that is alone.
+
+    Raises:
+        IdentityError: it can't be used, or one of several servers has none: each would make its
+            own, and none would believe another.
+    """
+    folder = cluster.worker_ca_dir
+    if len(cluster.peers) > 1 and not Authority.is_there(folder):
+        raise IdentityError(
+            f"{folder}: holds no CA, and the servers of a cluster share one: run `zlayerd init` on"
+            " one of them and copy ca.key, ca.pem, token.key and cluster.json to the others"
+            " (folder 0700, files 0600)"
+        )
+    return Authority.open_or_create(folder)
 
 
 def _core_options(
@@ -181,6 +213,7 @@ def _core_options(
     authority: Authority,
     certificates: ServerCertificates,
     socket: Path,
+    api_addr: str,
 ) -> dict[str, Any]:
     pair = certificates.server()
     return {
@@ -200,6 +233,17 @@ def _core_options(
             "failover_ttl_secs": cluster.failover_heartbeat_ttl,
         },
         "limits": cluster.worker_limits.model_dump(),
+        "raft": raft_options(cluster, api_addr),
+    }
+
+
+def _own_address(cluster: WorkerTierServerConfig, core: Server, api_addr: str) -> dict[str, Any]:
+    """Where the other servers find this one."""
+    options = raft_options(cluster, api_addr)
+    return {
+        "id": cluster.node_id,
+        "raft_addr": options["advertise"] or core.raft_address,
+        "api_addr": options["api_addr"],
     }
 
 
@@ -223,10 +267,7 @@ def _hosts(config: Config) -> frozenset[str]:
 
 def _join_address(cluster: WorkerTierServerConfig, listening: str) -> str:
     """`host:port` that workers are told to dial: as configured, else where the port listens."""
-    if cluster.worker_advertise:
-        return str(cluster.worker_advertise)
-    host, port = split(listening)
-    return f"{platform.node() or 'localhost'}:{port}" if is_wildcard(host) else listening
+    return str(cluster.worker_advertise or reachable(listening))
 
 
 async def _rotate(core: Server, authority: Authority, certificates: ServerCertificates) -> None:

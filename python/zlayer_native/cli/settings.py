@@ -11,6 +11,7 @@ from zlayer_native.errors import ConfigError
 
 if TYPE_CHECKING:
     from zlayer_native.config import Config
+    from zlayer_native.config.load import Resolved
 
 
 def load(
@@ -31,7 +32,19 @@ def load(
     Raises:
         ConfigError: with a line for each problem.
     """
-    from zlayer_native.config import advise, load_config
+    return resolved(path, flags, settings, implied=implied).config
+
+
+def resolved(
+    path: Path | None,
+    flags: Mapping[str, Any],
+    settings: Sequence[str] | None = None,
+    *,
+    implied: Mapping[str, Any],
+) -> Resolved:
+    """As `load`, with where each value comes from."""
+    from zlayer_native.config import advise
+    from zlayer_native.config.load import resolve
 
     given = {key: value for key, value in flags.items() if value is not None}
     for text in settings or ():
@@ -39,9 +52,14 @@ def load(
         if not equals or not key:
             raise ConfigError(f"--set {text!r}: expected KEY=VALUE, such as cluster.node_id=2")
         given[key] = value
-    config = load_config(path, flags=given, implied=implied)
-    for advice in advise(config):
+    found = resolve(path, flags=given, implied=implied)
+    for advice in advise(found.config, found.origin_of):
         if advice.origin.kind in ("default", "implied"):
             continue  # Nobody chose it: `zlayerd config validate` tells it, a start does not.
         print(f"warning: {advice}", file=sys.stderr)
-    return config
+    return found
+
+
+def is_chosen(found: Resolved, *path: str | int) -> bool:
+    """Whether somebody set the value: it is neither a default nor implied by the verb."""
+    return found.origin_of(path).kind not in ("default", "implied")

@@ -1,7 +1,8 @@
-"""`zlayerd token`: the tokens that let workers in."""
+"""`zlayerd token`: the tokens that let workers and servers in."""
 
 from __future__ import annotations
 
+import enum
 import shlex
 import time
 from typing import Annotated, Any
@@ -14,13 +15,26 @@ from zlayer_native.cli.output import Cell, Format, ListFormat
 from zlayer_native.cli.tokens import TOKENS, find_token, read_line, read_offline
 from zlayer_native.errors import TokenInvalid
 
-app = options.new_app("Make, list, inspect and revoke the tokens that let workers in.", group=True)
+app = options.new_app("Make, list, inspect and revoke the tokens that let machines in.", group=True)
 
 _Jti = Annotated[str, typer.Argument(metavar="ID", help="Id of a token, or how it begins.")]
 
 
+class Role(enum.StrEnum):
+    """What a token makes of a machine."""
+
+    WORKER = "worker"
+    SERVER = "server"
+
+
 @app.command()
 def create(
+    role: Annotated[
+        Role,
+        typer.Option(
+            help="What it makes of a machine. Whoever holds one for servers can get the CA's key."
+        ),
+    ] = Role.WORKER,
     ttl: Annotated[str, typer.Option(metavar="DURATION", help="How long it admits.")] = "1h",
     uses: Annotated[int, typer.Option(min=1, help="How many machines it admits.")] = 1,
     name: Annotated[str, typer.Option(help="For people.")] = "",
@@ -44,6 +58,7 @@ def create(
     The token is a secret and is shown this once: whoever holds it can join.
     """
     wanted = {
+        "role": role.value,
         "ttl_secs": options.seconds(ttl, "--ttl"),
         "uses": uses,
         "name": name,
@@ -60,16 +75,24 @@ def create(
         _print_new(made)
 
 
+#: How a machine joins; `--raft` is where the other servers will dial a new one.
+_JOINS = {
+    Role.WORKER: "worker --server {server} --token-file -",
+    Role.SERVER: "server --server {server} --join - --raft HOST:3671",
+}
+
+
 def _print_new(made: dict[str, Any]) -> None:
     # Quoted: what a server answers is pasted into shells.
     server = shlex.quote(str(made["join_address"] or "HOST:3670"))
     line = shlex.quote(str(made["token"]))
+    joins = _JOINS[Role(made["role"])].format(server=server)
     for content in (
         "Run this on each machine that joins:",
         "",
-        f"  echo {line} | zlayerd worker --server {server} --token-file -",
+        f"  echo {line} | zlayerd {joins}",
         "",
-        "Or put the token into a file of mode 0600 and name it with --token-file.",
+        "Or put the token into a file of mode 0600 and name it in the place of the `-`.",
         "It is a secret, and it is not shown again.",
         "",
     ):
@@ -78,6 +101,7 @@ def _print_new(made: dict[str, Any]) -> None:
         [
             ("id", Cell(made["jti"])),
             ("name", Cell(made["name"])),
+            ("role", Cell(made["role"])),
             ("expires", _expiry(made)),
             ("uses", Cell(made["uses_max"])),
             ("labels", Cell(text.labels(made["labels"]))),

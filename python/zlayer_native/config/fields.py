@@ -163,6 +163,10 @@ FilePathOrNull = Annotated[pathlib.Path | None, BeforeValidator(_or_null(_path))
 BindAddress = Annotated[
     str, BeforeValidator(_address(addresses.parse_bind, addresses.EXPECTED_BIND))
 ]
+BindAddressOrNull = Annotated[
+    str | None,
+    BeforeValidator(_or_null(_address(addresses.parse_bind, addresses.EXPECTED_BIND))),
+]
 DialAddress = Annotated[
     str, BeforeValidator(_address(addresses.parse_dial, addresses.EXPECTED_DIAL))
 ]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from zlayer_native.config.cluster import ClusterConfig
-from zlayer_native.config.fields import PeerId
+from zlayer_native.config.fields import BindAddressOrNull, PeerId
 from zlayer_native.config.peers import RaftPeer, check_peers
 
 #: Every write waits for a majority of disks; nobody gains from more voters than this. Chosen.
@@ -20,11 +20,14 @@ class RaftConfig(ClusterConfig):
     Attributes:
         node_id: this node's id; one of the peers has it.
         peers: every voter, this one too.
+        raft_bind: where this node listens for the others, when that is another address than its
+            `raft_addr`. Port 0 takes a free one, and the others are told that.
     """
 
     mode: Literal["raft"] = "raft"
     node_id: PeerId
     peers: tuple[RaftPeer, ...]
+    raft_bind: BindAddressOrNull = None
 
     @field_validator("peers", mode="wrap")
     @classmethod

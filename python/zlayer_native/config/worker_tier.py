@@ -11,6 +11,7 @@ from zlayer_native.config.cluster import ClusterConfig
 from zlayer_native.config.data_dir import default_data_dir
 from zlayer_native.config.fields import (
     BindAddress,
+    BindAddressOrNull,
     DialAddressOrNull,
     FilePath,
     FilePathOrNull,
@@ -86,7 +87,10 @@ class WorkerTierServerConfig(WorkerTierConfig):
 
     Attributes:
         node_id: this server's id; one of the peers has it.
-        peers: every server, this one too: 3-7, or 1 for development.
+        peers: every server, this one too: 3-7, or 1 for development. They form the cluster; once
+            there are members, servers are added and removed by `zlayerd raft`.
+        raft_bind: where this server listens for the others, when that is another address than its
+            `raft_addr`. Port 0 takes a free one, and the others are told that.
         worker_grpc_addr: where this server listens for workers.
         worker_advertise: where workers are told to dial it, when that is another address than
             the one it listens on: behind NAT, or with a wildcard in `worker_grpc_addr`.
@@ -97,6 +101,7 @@ class WorkerTierServerConfig(WorkerTierConfig):
     role: Literal["server"] = "server"
     node_id: ServerId
     peers: tuple[ServerPeer, ...]
+    raft_bind: BindAddressOrNull = None
     worker_grpc_addr: BindAddress = "0.0.0.0:3670"
     worker_advertise: DialAddressOrNull = None
     worker_limits: WorkerLimits = WorkerLimits()

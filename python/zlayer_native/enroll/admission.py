@@ -8,23 +8,20 @@ exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from zlayer_native.config.labels import EXPECTED, LABELS_MAX, RESERVED_PREFIX, is_name
-from zlayer_native.enroll.records import Proposer, TokenRecords
+from zlayer_native.enroll.open_tokens import OpenTokens
+from zlayer_native.enroll.records import Proposer
 from zlayer_native.errors import (
     InvalidRequest,
-    KeyInUse,
     LabelNotPermitted,
-    TokenInvalid,
-    TokenUsedUp,
 )
 from zlayer_native.identity import profiles
 from zlayer_native.identity.authority import Authority
-from zlayer_native.identity.claims import Token
 from zlayer_native.identity.csr import check_csr
 from zlayer_native.identity.keys import key_hash
 
@@ -63,16 +60,14 @@ class Admission:
         self,
         authority: Authority,
         proposer: Proposer,
+        tokens: OpenTokens,
         *,
         life: timedelta,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
     ) -> None:
         self._authority = authority
         self._proposer = proposer
-        self._tokens = TokenRecords(proposer, monotonic)
+        self._tokens = tokens
         self._life = life
-        self._now = now
 
     async def admit(self, joining: Joining) -> Joined:
         """Redeems the token for this key; a repeat with the same key gets the same node id.
@@ -85,15 +80,12 @@ class Admission:
             KeyInUse: the key is the cluster's own, or another node's.
             IdentityError: this server can't sign now.
         """
-        token = self._authority.token_signer.verify(joining.token, self._now())
-        record = self._open_record(token)
+        token, record = await self._tokens.read(joining.token, "worker")
         check_labels(joining.labels, record)
         check_description(joining.name, joining.profile)
         public_key = check_csr(joining.csr)
         hashed = key_hash(public_key)
-        if self._authority.is_own_key(hashed):
-            raise KeyInUse("a machine asked with one of the cluster's own keys", code="key_in_use")
-        self._check_uses(token, record, hashed)
+        self._tokens.check_key(token, record, hashed)
         serial = profiles.new_serial()
         not_after = self._authority.worker_not_after(self._life)
         outcome = await self._proposer.propose(
@@ -116,25 +108,6 @@ class Admission:
             certificate=profiles.der(certificate),
             labels=outcome["labels"],
         )
-
-    def _open_record(self, token: Token) -> dict[str, Any]:
-        """The token's record, if it may still admit. The redemption has the last word."""
-        record = self._tokens.get(token.jti)
-        if record is None:
-            raise _does_not_admit(f"there is no token {token.jti}")
-        if record["revoked"]:
-            raise _does_not_admit(f"token {token.jti} was revoked")
-        created = datetime.fromtimestamp(record["created_ms"] / 1000, UTC)
-        self._authority.check_clock(created)
-        if self._now() * 1000 >= record["expires_ms"]:
-            raise _does_not_admit(f"token {token.jti} has expired")
-        return record
-
-    @staticmethod
-    def _check_uses(token: Token, record: dict[str, Any], hashed: str) -> None:
-        # Once all uses are in the record it can't change, so that a stale one is right as well.
-        if len(record["uses"]) >= record["uses_max"] and hashed not in record["uses"]:
-            raise TokenUsedUp(f"token {token.jti} has no uses left", code="token_used_up")
 
 
 def certificate_record(serial: int, hashed: str, not_after: datetime) -> dict[str, Any]:
@@ -192,9 +165,3 @@ def check_description(name: str, profile: Mapping[str, Any]) -> None:
 
 def _not_permitted(key: str, why: str) -> LabelNotPermitted:
     return LabelNotPermitted(f"label {key}: {why}", code="label_not_permitted")
-
-
-def _does_not_admit(why: str) -> TokenInvalid:
-    error = TokenInvalid("the token does not admit", code="token_invalid")
-    error.__cause__ = InvalidRequest(why, code="token_invalid")
-    return error

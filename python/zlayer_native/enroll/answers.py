@@ -22,8 +22,11 @@ from zlayer_native.errors import (
     NodeNotFound,
     NoLeader,
     NotLeader,
+    OutcomeUnknown,
     Overloaded,
     ProofRefused,
+    ServerIdTaken,
+    ServerRemoved,
     TokenInvalid,
     TokenUsedUp,
     ZLayerError,
@@ -87,6 +90,10 @@ _FIXED: dict[type[ZLayerError], Answer] = {
     ),
     NotLeader: Answer(_CODE.UNAVAILABLE, "not_leader", "this server does not lead", _RETRY_SOON_MS),
     NoLeader: Answer(_CODE.UNAVAILABLE, "no_leader", "no server leads now", _RETRY_SOON_MS),
+    # A repeat with the same key gets what the first one may have got.
+    OutcomeUnknown: Answer(
+        _CODE.UNAVAILABLE, "outcome_unknown", "it is not known yet; ask again", _RETRY_SOON_MS
+    ),
     Overloaded: Answer(
         _CODE.RESOURCE_EXHAUSTED, "overloaded", "the server is overloaded", _RETRY_SOON_MS
     ),
@@ -110,7 +117,7 @@ def answer_for(error: BaseException) -> Answer:
             return _TOKEN_INVALID
         case LabelNotPermitted():
             return Answer(_CODE.PERMISSION_DENIED, "label_not_permitted", plain(str(error)))
-        case InvalidRequest():
+        case InvalidRequest() | ServerIdTaken() | ServerRemoved():
             return Answer(_CODE.INVALID_ARGUMENT, error.code, plain(str(error)))
         case Busy():
             wait_ms = max(1, int(error.retry_after_s * 1000))

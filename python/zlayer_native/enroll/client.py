@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -31,7 +31,20 @@ from zlayer_native.identity.store import Identity, IdentityStore
 from zlayer_native.identity.token import UnverifiedToken, decode
 
 _Result = TypeVar("_Result")
-_Stub: TypeAlias = "rpc.EnrollmentAsyncStub"  # Exists for the type checker only.
+Stub: TypeAlias = "rpc.EnrollmentAsyncStub"  # Exists for the type checker only.
+
+
+class KeyHolder(Protocol):
+    """Keeps the key of a request on disk until it is answered; see `IdentityStore`."""
+
+    def has_pending_key(self) -> bool:
+        """Whether an earlier request left its key."""
+
+    def pending_key(self) -> ec.EllipticCurvePrivateKey:
+        """The key: on disk before anybody sees its public half."""
+
+    def discard_pending_key(self) -> None:
+        """Makes the next one a new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +115,7 @@ async def enroll(
     store.load(cluster_id=trust.cluster_id)
     machine = machine or Machine()
 
-    async def register(stub: _Stub, key: ec.EllipticCurvePrivateKey) -> Enrolled:
+    async def register(stub: Stub, key: ec.EllipticCurvePrivateKey) -> Enrolled:
         request = _register_request(token_line, key, machine)
         response = await stub.Register(request)
         identity = _identity(response.certificate_der, response.ca_der, key, trust)
@@ -116,7 +129,7 @@ async def enroll(
         )
 
     try:
-        enrolled = await _call(servers, trust, store, patience or Patience(), register)
+        enrolled = await call_with_key(servers, trust, store, patience or Patience(), register)
     except EnrollmentError as error:
         if error.code == "UNAUTHENTICATED" and token.claims.expires_s <= time.time():
             ended = datetime.fromtimestamp(token.claims.expires_s, UTC)
@@ -142,7 +155,7 @@ async def renew(
         raise IdentityError(f"{store.folder}: there is no identity to renew")
     trust = Trust(old.cluster_id, old.ca_pem)
 
-    async def replace(stub: _Stub, key: ec.EllipticCurvePrivateKey) -> Identity:
+    async def replace(stub: Stub, key: ec.EllipticCurvePrivateKey) -> Identity:
         challenge = await stub.Challenge(pb.ChallengeRequest())
         response = await stub.Renew(_renew_request(old, key, challenge.nonce))
         identity = _identity(response.certificate_der, response.ca_der, key, trust)
@@ -150,17 +163,17 @@ async def renew(
             raise EnrollmentError("the new certificate is another node's")
         return identity
 
-    identity = await _call(servers, trust, store, patience or Patience(), replace)
+    identity = await call_with_key(servers, trust, store, patience or Patience(), replace)
     store.save(identity)
     return identity
 
 
-async def _call(
+async def call_with_key(
     servers: Sequence[str],
     trust: Trust,
-    store: IdentityStore,
+    keys: KeyHolder,
     patience: Patience,
-    work: Callable[[_Stub, ec.EllipticCurvePrivateKey], Awaitable[_Result]],
+    work: Callable[[Stub, ec.EllipticCurvePrivateKey], Awaitable[_Result]],
 ) -> _Result:
     """Runs `work` with the pending key on one server after another.
 
@@ -170,11 +183,11 @@ async def _call(
     if not servers:
         raise EnrollmentError("there is no server to ask", code="INVALID_ARGUMENT")
     addresses = [normal_address(server) for server in servers]
-    is_left_over = store.has_pending_key()
+    is_left_over = keys.has_pending_key()
 
     async def attempt(address: str) -> _Result:
         await check_server(address, trust)
-        key = store.pending_key()
+        key = keys.pending_key()
         try:
             async with open_channel(address, trust) as channel:
                 return await work(rpc.EnrollmentStub(channel), key)
@@ -186,7 +199,7 @@ async def _call(
     except EnrollmentError as error:
         if not is_left_over or getattr(error, "reason", "") != "key_in_use":
             raise
-    store.discard_pending_key()
+    keys.discard_pending_key()
     return await over_servers(addresses, patience, attempt)
 
 

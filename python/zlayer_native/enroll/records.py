@@ -19,6 +19,9 @@ class Proposer(Protocol):
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         """Commits a command and returns its outcome; raises the error of its refusal."""
 
+    async def settle(self) -> None:
+        """Waits until the records hold all that was acknowledged before the call."""
+
     def token(self, jti: str) -> dict[str, Any] | None:
         """A token's record; may be stale."""
 
@@ -31,6 +34,9 @@ class Core(Protocol):
 
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         """Commits a command."""
+
+    async def settle(self) -> None:
+        """Waits until the records hold all that was acknowledged before the call."""
 
     def token(self, jti: str) -> bytes | None:
         """A token's record."""
@@ -48,6 +54,10 @@ class CoreRecords:
     async def propose(self, command: dict[str, Any]) -> dict[str, Any]:
         """See `Proposer`."""
         return await self._core.propose(command)
+
+    async def settle(self) -> None:
+        """See `Proposer`."""
+        await self._core.settle()
 
     def token(self, jti: str) -> dict[str, Any] | None:
         """See `Proposer`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -23,8 +23,10 @@ from zlayer_native._proto.zlayer.cluster.v1 import enrollment_pb2 as pb
 from zlayer_native.enroll.admission import Admission, Joining
 from zlayer_native.enroll.answers import Answer, Busy, answer_for, plain
 from zlayer_native.enroll.limits import Bucket
+from zlayer_native.enroll.open_tokens import OpenTokens
 from zlayer_native.enroll.records import Proposer
 from zlayer_native.enroll.renewal import Renewal, Renewing
+from zlayer_native.enroll.server_admission import JoiningServer, ServerAdmission
 from zlayer_native.errors import InvalidRequest
 from zlayer_native.identity import profiles, proof
 from zlayer_native.identity.authority import Authority
@@ -78,7 +80,7 @@ class Context(Protocol):
 
 
 class EnrollmentService:
-    """Register, Challenge and Renew."""
+    """Register, JoinServer, Challenge and Renew."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class EnrollmentService:
         lease_terms: Callable[[], LeaseTerms],
         policy: EnrollmentPolicy | None = None,
         *,
+        raft_addresses: Callable[[], Sequence[str]] = tuple,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,7 +102,9 @@ class EnrollmentService:
         self._rate = Bucket(policy.requests_per_second, policy.requests_per_second)
         self._log_rate = Bucket(_LOG_PER_SECOND, _LOG_BURST)
         life = policy.certificate_life
-        self._admission = Admission(authority, proposer, life=life, now=now, monotonic=monotonic)
+        tokens = OpenTokens(authority, proposer, now=now, monotonic=monotonic)
+        self._admission = Admission(authority, proposer, tokens, life=life)
+        self._servers = ServerAdmission(authority, proposer, tokens, raft_addresses)
         self._renewal = Renewal(
             authority,
             proposer,
@@ -108,13 +113,14 @@ class EnrollmentService:
             now=now,
             monotonic=monotonic,
         )
-        #: Calls by how they ended: `register`, `challenge`, `renew`, or the reason of the refusal.
+        #: Calls by how they ended: their name in lower case, or the reason of the refusal.
         self.counts: Counter[str] = Counter()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods for a grpc.aio server. They take raw bytes: parsing is part of the guard."""
         methods = {
             "Register": self._handler(pb.RegisterRequest, self._register),
+            "JoinServer": self._handler(pb.JoinServerRequest, self._join_server),
             "Challenge": self._handler(pb.ChallengeRequest, self._challenge),
             "Renew": self._handler(pb.RenewRequest, self._renew),
         }
@@ -185,6 +191,26 @@ class EnrollmentService:
             labels=dict(joined.labels),
             heartbeat_ttl_secs=terms.ttl_secs,
             heartbeat_grace_secs=terms.grace_secs,
+        )
+
+    async def _join_server(self, request: pb.JoinServerRequest) -> pb.JoinServerResponse:
+        joined = await self._servers.admit(
+            JoiningServer(
+                token=request.bootstrap_token,
+                csr=request.csr_der,
+                name=request.name,
+                node_id=request.node_id,
+                raft_addr=request.raft_addr,
+                api_addr=request.api_addr,
+            )
+        )
+        _log.info("a server enrolled", node_id=joined.node_id, token=joined.token_jti)
+        return pb.JoinServerResponse(
+            node_id=joined.node_id,
+            certificate_der=joined.certificate,
+            ca_der=self._authority.ca_der_list,
+            cluster_id=self._authority.cluster_id,
+            sealed_authority=joined.sealed_authority,
         )
 
     async def _challenge(self, _: pb.ChallengeRequest) -> pb.ChallengeResponse:

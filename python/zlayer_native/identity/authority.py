@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -69,6 +69,7 @@ class Authority:
         self.ca_pem = b"".join(map(profiles.pem, certificates)).decode()
         self.token_signer = TokenSigner(cluster_id, token_key, self.ca_der_list)
         self._issuer = issuer
+        self._token_key = token_key
         self._now = now
         self._last_signed = issuer.certificate.not_valid_before_utc
         self._own_keys = set(map(certificate_key_hash, certificates))
@@ -86,23 +87,42 @@ class Authority:
             IdentityError: there is one already, or the folder can't be used.
         """
         cluster_id = check_cluster_id(cluster_id or new_cluster_id())
-        files.make_private_dir(folder)
-        with _locked(folder):
-            _clear_unfinished(folder)
-            files.clear_temporaries(folder)
-            found = [name for name in _FILES if files.exists(folder / name)]
-            if found:
-                raise IdentityError(f"{folder}: holds a cluster's {', '.join(found)} already")
-            files.write_private(folder / _CREATING, b"")
-            key, token_key = new_key(), ed25519.Ed25519PrivateKey.generate()
-            certificate = profiles.sign_ca(key, cluster_id, now())
-            document = json.dumps({"cluster_id": cluster_id}).encode() + b"\n"
-            files.write_private(folder / _CLUSTER, document)
-            files.write_private(folder / _TOKEN_KEY, key_pem(token_key))
-            files.write_private(folder / _CA_PEM, profiles.pem(certificate))
-            files.write_private(folder / _CA_KEY, key_pem(key))
-            files.remove(folder / _CREATING)
+        key = new_key()
+        contents = {
+            _CLUSTER: json.dumps({"cluster_id": cluster_id}).encode() + b"\n",
+            _TOKEN_KEY: key_pem(ed25519.Ed25519PrivateKey.generate()),
+            _CA_PEM: profiles.pem(profiles.sign_ca(key, cluster_id, now())),
+            _CA_KEY: key_pem(key),
+        }
+        _write_whole(folder, contents)
         return cls.open(folder, now)
+
+    @classmethod
+    def install(
+        cls, folder: Path, exported: bytes, now: Callable[[], datetime] = _utc_now
+    ) -> Authority:
+        """Writes what `export` gave on another server into a new or empty folder.
+
+        Raises:
+            IdentityError: there is an authority already, or this is none, or it can't be written.
+        """
+        try:
+            document = json.loads(exported)
+            contents = {name: str(document[name]).encode() for name in _FILES}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise IdentityError("what another server handed over is no authority") from None
+        _write_whole(folder, contents)
+        return cls.open(folder, now)
+
+    def export(self) -> bytes:
+        """All that another server of this cluster needs to sign. A secret: only ever sealed."""
+        document = {
+            _CLUSTER: json.dumps({"cluster_id": self.cluster_id}) + "\n",
+            _TOKEN_KEY: key_pem(self._token_key).decode(),
+            _CA_PEM: self.ca_pem,
+            _CA_KEY: key_pem(self._issuer.key).decode(),
+        }
+        return json.dumps(document).encode()
 
     @classmethod
     def open(cls, folder: Path, now: Callable[[], datetime] = _utc_now) -> Authority:
@@ -177,6 +197,18 @@ class Authority:
         """
         return self._validity(life).not_after
 
+    def sign_server(
+        self, node_id: int, public_key: ec.EllipticCurvePublicKey, *, serial: int
+    ) -> x509.Certificate:
+        """A server's certificate for a key that another machine holds.
+
+        Raises:
+            IdentityError: the clock can't be trusted.
+        """
+        leaf = profiles.server_leaf(self.cluster_id, node_id)
+        validity = self._validity(profiles.SERVER_LIFE)
+        return profiles.sign_leaf(self._issuer, leaf, public_key, serial=serial, validity=validity)
+
     def issue_server(self, node_id: int) -> KeyPair:
         """A new key and certificate for `server.<cluster>`."""
         return self._issue(profiles.server_leaf(self.cluster_id, node_id))
@@ -243,6 +275,21 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Makes an authority's files, all or none."""
+    files.make_private_dir(folder)
+    with _locked(folder):
+        _clear_unfinished(folder)
+        files.clear_temporaries(folder)
+        found = [name for name in _FILES if files.exists(folder / name)]
+        if found:
+            raise IdentityError(f"{folder}: holds a cluster's {', '.join(found)} already")
+        files.write_private(folder / _CREATING, b"")
+        for name, content in contents.items():
+            files.write_private(folder / name, content)
+        files.remove(folder / _CREATING)
 
 
 def _clear_unfinished(folder: Path) -> None:

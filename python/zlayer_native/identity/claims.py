@@ -20,7 +20,9 @@ TTL_SECS_DEFAULT, TTL_SECS_MAX = 3600, 24 * 3600
 USES_MAX = 100_000
 
 _JTI = re.compile(r"[0-9a-f]{32}")
-_NAMES = {"cluster", "jti", "iat", "exp", "uses", "labels", "labels_allowed"}
+_NAMES = {"cluster", "jti", "iat", "exp", "role", "uses", "labels", "labels_allowed"}
+#: What a token makes of a machine.
+ROLES = ("worker", "server")
 #: Far beyond any life of ours, and safe in every language's dates: the year 9999.
 _TIME_MAX = 253_402_300_799
 
@@ -46,6 +48,10 @@ class Claims(Protocol):
         """From then on it admits nobody."""
 
     @property
+    def role(self) -> str:
+        """What it makes of a machine: `worker` or `server`."""
+
+    @property
     def uses_max(self) -> int:
         """Distinct keys that it admits, at least 1."""
 
@@ -66,6 +72,7 @@ class Token:
     jti: str
     created_s: int
     expires_s: int
+    role: str = "worker"
     uses_max: int
     labels: Mapping[str, str]
     labels_allowed: Sequence[str]
@@ -78,6 +85,7 @@ def claims_json(claims: Claims, cluster_id: str) -> bytes:
         "jti": claims.jti,
         "iat": claims.created_s,
         "exp": claims.expires_s,
+        "role": claims.role,
         "uses": claims.uses_max,
         "labels": dict(claims.labels),
         "labels_allowed": list(claims.labels_allowed),
@@ -106,6 +114,8 @@ def parse_claims(content: bytes) -> Token:
         check_cluster_id(cluster_id if isinstance(cluster_id, str) else "")
     except IdentityError:
         raise fault("its cluster id is none") from None
+    if document["role"] not in ROLES:
+        raise fault("it is for neither workers nor servers")
     created_s = _integer(document, "iat", 0, _TIME_MAX)
     expires_s = _integer(document, "exp", created_s + 1, created_s + TTL_SECS_MAX)
     return Token(
@@ -113,6 +123,7 @@ def parse_claims(content: bytes) -> Token:
         jti=jti,
         created_s=created_s,
         expires_s=expires_s,
+        role=document["role"],
         uses_max=_integer(document, "uses", 1, USES_MAX),
         labels=_labels(document["labels"]),
         labels_allowed=_keys(document["labels_allowed"]),

@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{CertificateRecord, Labels, Liveness, NodeId, Profile, Reason};
+use crate::record::{
+    CertificateRecord, Labels, Liveness, NodeId, Profile, Reason, TokenRole, Value,
+};
 use crate::time::UnixMs;
 
 /// A command with the leader's stamp: one line of the log.
@@ -29,6 +31,9 @@ pub enum Command {
         name: String,
         /// End of validity.
         expires_ms: UnixMs,
+        /// What it makes of a machine.
+        #[serde(default)]
+        role: TokenRole,
         /// Distinct keys that it admits, at least 1.
         uses_max: u32,
         /// See [`crate::record::TokenRecord::labels`].
@@ -92,6 +97,90 @@ pub enum Command {
         /// Leases in all.
         leases: u64,
     },
+    /// Counts one use of a token for servers, once for each (token, key), and records a server. Answers `Redeemed`.
+    RedeemServer {
+        /// Token id.
+        jti: String,
+        /// 1..=999, never given before; 0: the next one.
+        id: NodeId,
+        /// Name for people; empty: `server-<id>`.
+        #[serde(default)]
+        name: String,
+        /// `host:port` for the other servers.
+        raft_addr: String,
+        /// `host:port` of its HTTP API.
+        api_addr: String,
+        /// The certificate that will be signed once this is committed.
+        certificate: CertificateRecord,
+    },
+    /// Records a server that is a member already, or its new addresses. Answers `Done`.
+    NoteServer {
+        /// Which.
+        id: NodeId,
+        /// `host:port` for the other servers.
+        raft_addr: String,
+        /// `host:port` of its HTTP API.
+        api_addr: String,
+    },
+    /// Removes a server for good: the id is not given again. Answers `Done`; twice is no error.
+    RemoveServer {
+        /// Which.
+        id: NodeId,
+    },
+    /// Makes a node of a server that is one itself, or changes its name and labels. Answers `Done`.
+    JoinPeer {
+        /// 1..=999.
+        id: NodeId,
+        /// Name for people.
+        name: String,
+        /// What work is placed by.
+        #[serde(default)]
+        labels: Labels,
+    },
+    /// Puts a value. Answers `Written`.
+    Put {
+        /// Where.
+        key: String,
+        /// What.
+        value: Value,
+        /// Only if the key's revision is this; 0: only if there is none.
+        #[serde(default)]
+        if_revision: Option<u64>,
+    },
+    /// Deletes a key. Answers `Written` with the revision that it had, 0 where there was none.
+    Delete {
+        /// Which.
+        key: String,
+        /// Only if the key's revision is this.
+        #[serde(default)]
+        if_revision: Option<u64>,
+    },
+    /// Takes a lock that nobody holds. Answers `Locked`; again, for the same holder, the same.
+    AcquireLock {
+        /// Which.
+        name: String,
+        /// 32 lower-case hex digits, made at random for each time that it is to be held.
+        holder: String,
+        /// Who that is, for people.
+        #[serde(default)]
+        owner: String,
+        /// Time without a renewal after which it is free again, milliseconds.
+        ttl_ms: u64,
+    },
+    /// Lets go of locks that are still held under these fences. Answers `Released`.
+    ReleaseLocks {
+        /// Which.
+        items: Vec<HeldLock>,
+    },
+}
+
+/// A lock, as it was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HeldLock {
+    /// Which.
+    pub name: String,
+    /// The fence that it was granted under.
+    pub fence: u64,
 }
 
 /// One conditional liveness change.
@@ -137,6 +226,21 @@ pub enum Outcome {
     Transitioned {
         /// `Some(new epoch)`, or `None` where the condition did not hold and nothing was done.
         epochs: Vec<Option<u64>>,
+    },
+    /// Of `Put` and `Delete`.
+    Written {
+        /// The revision.
+        revision: u64,
+    },
+    /// Of `AcquireLock`.
+    Locked {
+        /// Grows from holder to holder: what a lock protects refuses a smaller one than it has seen.
+        fence: u64,
+    },
+    /// Of `ReleaseLocks`.
+    Released {
+        /// How many were still held.
+        count: u64,
     },
     /// Refused; nothing was changed.
     Refused {
@@ -202,6 +306,42 @@ pub enum Refusal {
     KeyUnknown {
         /// Which.
         node_id: NodeId,
+    },
+    /// The id was given to another server.
+    #[error("server id {id} was given to another server; ids are not used again")]
+    ServerIdTaken {
+        /// Which.
+        id: NodeId,
+    },
+    /// No such server.
+    #[error("there is no server {id}")]
+    ServerNotFound {
+        /// Which.
+        id: NodeId,
+    },
+    /// It was removed.
+    #[error("server {id} was removed; its id is not used again")]
+    ServerRemoved {
+        /// Which.
+        id: NodeId,
+    },
+    /// The key has another revision than the command was meant for.
+    #[error("{key} has the revision {revision}")]
+    RevisionMismatch {
+        /// Which.
+        key: String,
+        /// The one that it has; 0 where there is no such key.
+        revision: u64,
+    },
+    /// Somebody else holds the lock.
+    #[error("lock {name} is held by {owner} (fence {fence})")]
+    LockHeld {
+        /// Which.
+        name: String,
+        /// Who.
+        owner: String,
+        /// Under which fence.
+        fence: u64,
     },
     /// A limit of the control state was reached.
     #[error("limit reached: {what} ({limit})")]

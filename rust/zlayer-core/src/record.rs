@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::time::UnixMs;
@@ -15,6 +17,9 @@ pub type NodeId = u64;
 
 /// First id given to a worker.
 pub const FIRST_WORKER_ID: NodeId = 1000;
+
+/// Highest id of a server.
+pub const LAST_SERVER_ID: NodeId = FIRST_WORKER_ID - 1;
 
 /// Whether a node is alive, as the leader decided it last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -114,6 +119,115 @@ pub struct NodeRecord {
 /// Certificates remembered for each node.
 pub const CERTIFICATES_KEPT: usize = 4;
 
+/// What a token makes of a machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenRole {
+    /// A worker.
+    #[default]
+    Worker,
+    /// A server.
+    Server,
+}
+
+/// A server that enrolled with a token, or was a member when nobody had asked for one. Kept for good, so that no id is
+/// given twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    /// 1..=999.
+    pub id: NodeId,
+    /// Name for people.
+    pub name: String,
+    /// `host:port` for the other servers.
+    pub raft_addr: String,
+    /// `host:port` of its HTTP API.
+    pub api_addr: String,
+    /// Token it enrolled with; empty where it was there before.
+    pub token_jti: String,
+    /// The certificate that it enrolled with; none where it was there before.
+    pub certificate: Option<CertificateRecord>,
+    /// When it enrolled or was noted.
+    pub enrolled_ms: UnixMs,
+    /// It is no server any more.
+    pub removed: bool,
+}
+
+/// Bytes that somebody keeps here. Base64 where people or Python read them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Value(pub Vec<u8>);
+
+impl std::fmt::Debug for Value {
+    /// Its length alone: it may be long, and nobody's business.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Value({} bytes)", self.0.len())
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&STANDARD.encode(&self.0))
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl serde::de::Visitor<'_> for Reader {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("base64, or bytes")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+                STANDARD.decode(text).map(Value).map_err(E::custom)
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
+                Ok(Value(bytes.to_vec()))
+            }
+        }
+        // A command is read as a map first, for its `type`: what it is is only known from what was found.
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueRecord {
+    /// Printable ASCII without spaces.
+    pub key: String,
+    /// What was put there last.
+    pub value: Value,
+    /// Index of the log entry that put it there.
+    pub revision: u64,
+    /// Index of the log entry that made the key.
+    pub created_revision: u64,
+    /// When it was put there.
+    pub changed_ms: UnixMs,
+}
+
+/// A lock that somebody holds. How long is the leader's business, in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRecord {
+    /// As a key's.
+    pub name: String,
+    /// 32 hex digits, made at random by whoever holds it.
+    pub holder: String,
+    /// Who that is, for people.
+    pub owner: String,
+    /// Time without a renewal after which it is free again, milliseconds.
+    pub ttl_ms: u64,
+    /// Index of the log entry that granted it: grows from holder to holder.
+    pub fence: u64,
+    /// Since when.
+    pub since_ms: UnixMs,
+}
+
 /// A bootstrap token. The token line itself is never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRecord {
@@ -125,6 +239,9 @@ pub struct TokenRecord {
     pub created_ms: UnixMs,
     /// From then on it admits nobody.
     pub expires_ms: UnixMs,
+    /// What it makes of a machine.
+    #[serde(default)]
+    pub role: TokenRole,
     /// Distinct keys that it admits, at least 1.
     pub uses_max: u32,
     /// Labels that every worker of this token gets; a worker that asks for another value of a key, or for a key
@@ -166,6 +283,10 @@ pub enum EventKind {
     TokenRevoked,
     /// More leases than the set share came due at once: expiry is held. `node_id` is 0.
     ExpiryHeld,
+    /// A server enrolled, or was noted.
+    ServerJoined,
+    /// An operator removed a server.
+    ServerRemoved,
 }
 
 /// One line of the event log.

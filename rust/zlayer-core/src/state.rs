@@ -13,21 +13,25 @@ mod events;
 mod image;
 mod invariants;
 mod keys;
+mod locks;
 mod nodes;
 mod redeem;
+mod restore;
 mod rules;
+mod servers;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::command::{Command, Entry, Outcome, Refusal};
-use crate::record::{FIRST_WORKER_ID, NodeId, NodeRecord, TokenRecord};
+use crate::record::{FIRST_WORKER_ID, LockRecord, NodeId, NodeRecord, ServerRecord, TokenRecord};
 use crate::time::UnixMs;
 
 use digest::Digest;
@@ -35,9 +39,12 @@ use events::EventLog;
 pub use events::{EVENTS_KEPT, EventsPage};
 pub use keys::KEYS_MAX;
 use keys::KeyIndex;
+pub use locks::{LOCK_TTL_MS_MAX, LOCK_TTL_MS_MIN, LOCKS_MAX};
 pub use nodes::TRANSITIONS_MAX;
 pub use rules::{LABELS_MAX, PROFILE_TEXT_MAX, USES_MAX_LIMIT};
 pub use tokens::{TOKEN_KEPT_AFTER_MS, TOKEN_LIFE_MS_MAX, TOKENS_MAX};
+use values::Values;
+pub use values::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX};
 
 /// Nodes at once. Chosen: ten times the fleet that the design is measured with.
 pub const NODES_MAX: usize = 100_000;
@@ -59,7 +66,13 @@ pub struct State {
     next_node_id: NodeId,
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     tokens: BTreeMap<String, Arc<TokenRecord>>,
+    servers: BTreeMap<NodeId, Arc<ServerRecord>>,
+    /// Servers that were nodes themselves, and were removed: their ids are below those that are counted.
+    peers_removed: BTreeSet<NodeId>,
     keys: KeyIndex,
+    values: Values,
+    locks: BTreeMap<String, Arc<LockRecord>>,
+    locks_revision: u64,
     events: EventLog,
 }
 
@@ -76,7 +89,12 @@ impl State {
             next_node_id: FIRST_WORKER_ID,
             nodes: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            peers_removed: BTreeSet::new(),
             keys: KeyIndex::default(),
+            values: Values::default(),
+            locks: BTreeMap::new(),
+            locks_revision: 0,
             events: EventLog::default(),
         }
     }
@@ -98,19 +116,26 @@ impl State {
 
     fn apply_command(&mut self, command: &Command) -> Applied {
         match command {
-            Command::CreateToken { jti, name, expires_ms, uses_max, labels, labels_allowed } => {
-                self.create_token(TokenRecord {
-                    jti: jti.clone(),
-                    name: name.clone(),
-                    created_ms: self.now,
-                    expires_ms: *expires_ms,
-                    uses_max: *uses_max,
-                    labels: labels.clone(),
-                    labels_allowed: labels_allowed.clone(),
-                    revoked: false,
-                    uses: BTreeMap::new(),
-                })
-            }
+            Command::CreateToken {
+                jti,
+                name,
+                expires_ms,
+                role,
+                uses_max,
+                labels,
+                labels_allowed,
+            } => self.create_token(TokenRecord {
+                jti: jti.clone(),
+                name: name.clone(),
+                created_ms: self.now,
+                expires_ms: *expires_ms,
+                role: *role,
+                uses_max: *uses_max,
+                labels: labels.clone(),
+                labels_allowed: labels_allowed.clone(),
+                revoked: false,
+                uses: BTreeMap::new(),
+            }),
             Command::RevokeToken { jti } => self.revoke_token(jti),
             Command::Redeem { jti, name, labels, profile, certificate } => {
                 self.redeem(&redeem::Ask { jti, name, labels, profile, certificate })
@@ -122,6 +147,28 @@ impl State {
             Command::SetDraining { node_id, draining } => self.set_draining(*node_id, *draining),
             Command::RemoveNode { node_id } => self.remove_node(*node_id),
             Command::HoldExpiry { due, leases } => Ok(self.hold_expiry(*due, *leases)),
+            Command::RedeemServer { jti, id, name, raft_addr, api_addr, certificate } => {
+                let id = *id;
+                self.redeem_server(&servers::Ask {
+                    jti,
+                    id,
+                    name,
+                    raft_addr,
+                    api_addr,
+                    certificate,
+                })
+            }
+            Command::NoteServer { id, raft_addr, api_addr } => {
+                self.note_server(*id, raft_addr, api_addr)
+            }
+            Command::RemoveServer { id } => self.remove_server(*id),
+            Command::JoinPeer { id, name, labels } => self.join_peer(*id, name, labels),
+            Command::Put { key, value, if_revision } => self.put(key, value, *if_revision),
+            Command::Delete { key, if_revision } => self.delete(key, *if_revision),
+            Command::AcquireLock { name, holder, owner, ttl_ms } => {
+                self.acquire_lock(name, holder, owner, *ttl_ms)
+            }
+            Command::ReleaseLocks { items } => self.release_locks(items),
         }
     }
 
@@ -155,9 +202,11 @@ impl State {
         FIRST_WORKER_ID..self.next_node_id
     }
 
-    /// Whether `id` was allotted once and its node was removed. Needs no list: ids are never given twice.
+    /// Whether `id` was allotted once and its node was removed. Needs no list: ids are never given twice. Servers
+    /// that are nodes themselves are the exception, and few.
     pub fn is_removed(&self, id: NodeId) -> bool {
-        self.allotted().contains(&id) && !self.nodes.contains_key(&id)
+        self.peers_removed.contains(&id)
+            || self.allotted().contains(&id) && !self.nodes.contains_key(&id)
     }
 
     /// A token.

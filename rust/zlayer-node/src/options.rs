@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zlayer_core::ttl::AdaptiveTtlConfig;
 
 use crate::error::NodeError;
@@ -61,7 +61,7 @@ pub struct RaftOptions {
 }
 
 /// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberOptions {
     /// Its id, 1..=999.

@@ -3,7 +3,9 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use zlayer_core::command::{Command, Outcome};
-use zlayer_node::{Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions};
+use zlayer_node::{
+    Answered, Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions,
+};
 
 use crate::enter::Home;
 use crate::errors::{CoreError, LoadError, asked_error};
@@ -141,6 +143,11 @@ impl ServerNode {
         })
     }
 
+    fn hand_over(&self, py: Python<'_>, timeout_s: f64) -> PyResult<bool> {
+        let timeout = duration(timeout_s)?;
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.hand_over(timeout)))
+    }
+
     fn shutdown(&self, py: Python<'_>, timeout_s: f64) -> PyResult<()> {
         let timeout = duration(timeout_s)?;
         self.home.enter(py, || {
@@ -153,21 +160,23 @@ impl ServerNode {
 fn finished(
     py: Python<'_>,
     ticket: u64,
-    result: Result<Outcome, AskedError>,
+    result: Result<Answered, AskedError>,
 ) -> PyResult<Finished<'_>> {
+    let json = |error: serde_json::Error| CoreError::new_err(error.to_string());
     let error = match result {
-        Ok(Outcome::Refused { refusal }) => {
-            let mut error = serde_json::to_value(&refusal)
-                .map_err(|error| CoreError::new_err(error.to_string()))?;
+        Ok(Answered::Outcome(Outcome::Refused { refusal })) => {
+            let mut error = serde_json::to_value(&refusal).map_err(json)?;
             if let Some(fields) = error.as_object_mut() {
                 fields.insert("message".into(), refusal.to_string().into());
             }
             error
         }
-        Ok(outcome @ (Outcome::Done | Outcome::Redeemed { .. } | Outcome::Transitioned { .. })) => {
-            let json = serde_json::to_vec(&outcome)
-                .map_err(|error| CoreError::new_err(error.to_string()))?;
-            return Ok((ticket, Some(PyBytes::new(py, &json)), None));
+        Ok(Answered::Outcome(outcome)) => {
+            let bytes = serde_json::to_vec(&outcome).map_err(json)?;
+            return Ok((ticket, Some(PyBytes::new(py, &bytes)), None));
+        }
+        Ok(Answered::Document(document)) => {
+            return Ok((ticket, Some(PyBytes::new(py, &document.to_string().into_bytes())), None));
         }
         Err(error) => asked_error(&error),
     };

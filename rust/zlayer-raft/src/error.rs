@@ -1,10 +1,12 @@
 //! What can go wrong.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zlayer_wal::WalError;
 
-/// Why a proposal has no outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// Why a proposal has no outcome. Crosses between servers by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[serde(rename_all = "snake_case")]
 pub enum ProposeError {
     /// Too much waits for the disk already. Nothing was done; try again later.
     #[error("the control log is overloaded: too many commands wait for the disk")]

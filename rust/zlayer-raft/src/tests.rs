@@ -67,6 +67,7 @@ fn create_token(number: u64, uses_max: u32) -> Command {
         jti: jti(number),
         name: String::new(),
         expires_ms: UnixMs(3_600_000),
+        role: zlayer_core::record::TokenRole::Worker,
         uses_max,
         labels: Labels::new(),
         labels_allowed: Vec::new(),

@@ -69,6 +69,7 @@ async fn commit_until_killed(dir: &Path, first_key: u64) {
         jti: jti(),
         name: String::new(),
         expires_ms: UnixMs(now + 3_600_000),
+        role: zlayer_core::record::TokenRole::Worker,
         uses_max: USES_MAX,
         labels: Labels::new(),
         labels_allowed: Vec::new(),

@@ -152,6 +152,7 @@ impl Journal {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(self.state.stamp().0.max(EPOCH_MS) + 20 * 3_600_000),
+            role: zlayer_core::record::TokenRole::Worker,
             uses_max: uses.max(1),
             labels: Labels::new(),
             labels_allowed: Vec::new(),

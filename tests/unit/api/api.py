@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,7 @@ from zlayer_native.api.protocol import TokenClaims
 
 BASE = "http://127.0.0.1:3669"
 NODES, EVENTS, TOKENS = (f"/api/v1/cluster/{name}" for name in ("nodes", "events", "tokens"))
+RAFT = "/api/v1/raft"
 JTI = "0123456789abcdef" * 2
 
 
@@ -87,12 +90,15 @@ async def running_api(**options: Any) -> AsyncIterator[Api]:
             for scope, secret in secrets.items()
         )
     )
-    api_options = ApiOptions(**{"join_address": "127.0.0.1:3670", **options})
-    app = create_app(core, clock, issuer, api_options)
-    # raise_app_exceptions: an exception that reaches the server fails the test.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=True, client=("192.0.2.1", 5555))
-    async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
-        yield Api(core, issuer, clock, api_options, app, client, secrets)
+    with tempfile.TemporaryDirectory() as scratch:
+        api_options = ApiOptions(
+            **{"join_address": "127.0.0.1:3670", "scratch": Path(scratch), **options}
+        )
+        app = create_app(core, clock, issuer, api_options)
+        # raise_app_exceptions: an exception that reaches the server fails the test.
+        transport = httpx.ASGITransport(app, raise_app_exceptions=True, client=("192.0.2.1", 5555))
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
+            yield Api(core, issuer, clock, api_options, app, client, secrets)
 
 
 def problem(response: httpx.Response, status: int) -> str:

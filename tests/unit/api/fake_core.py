@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from zlayer_native.errors import CoreStopped
@@ -15,6 +16,9 @@ class FakeCore:
     def __init__(self) -> None:
         self.failed: asyncio.Future[CoreStopped] = asyncio.get_running_loop().create_future()
         self.proposed: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
+        self.backup = b"a backup"
+        self.servers_view: dict[str, Any] = {"items": [], "leader": None}
         self.refusal: Exception | None = None
         self.queries: list[dict[str, Any]] = []
         self.node_views: dict[int, dict[str, Any]] = {}
@@ -49,6 +53,21 @@ class FakeCore:
         if self.refusal is not None:
             raise self.refusal
         return {"type": "done"}
+
+    async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(json.loads(json.dumps(question)))
+        await asyncio.sleep(0)
+        if self.refusal is not None:
+            raise self.refusal
+        if "snapshot" in question:
+            await asyncio.to_thread(Path(question["snapshot"]["path"]).write_bytes, self.backup)
+        return self.servers_view if "members" in question else {"type": "done"}
+
+    async def settle(self) -> None:
+        await self.ask({"barrier": {}})
+
+    def members(self) -> dict[str, Any]:
+        return {"items": self.servers_view["items"], "is_changing": False}
 
     def nodes(self, query: dict[str, Any]) -> bytes:
         self.queries.append(query)

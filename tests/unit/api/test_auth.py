@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.unit.api.api import EVENTS, JTI, NODES, TOKENS, Api, problem
+from tests.unit.api.api import EVENTS, JTI, NODES, RAFT, TOKENS, Api, problem
 from zlayer_native.api import ApiTokens, Scope
 from zlayer_native.api.auth import PREFIX, ApiToken, new_secret
 
@@ -21,14 +23,29 @@ GUARDED = [
     ("POST", TOKENS, Scope.ADMIN),
     ("GET", f"{TOKENS}/{JTI}", Scope.OPERATE),
     ("DELETE", f"{TOKENS}/{JTI}", Scope.ADMIN),
+    ("GET", f"{RAFT}/peers", Scope.READ),
+    ("POST", f"{RAFT}/peers", Scope.ADMIN),
+    ("DELETE", f"{RAFT}/peers/3", Scope.ADMIN),
+    ("POST", f"{RAFT}/leader", Scope.OPERATE),
+    ("GET", f"{RAFT}/snapshot", Scope.ADMIN),
 ]
-BODIES = {"PUT": {"draining": True}, "POST": {}}
+BODIES = {
+    f"{NODES}/1000/drain": {"draining": True},
+    TOKENS: {},
+    f"{RAFT}/peers": {"id": 3, "raft_addr": "10.0.0.3:3671", "api_addr": "10.0.0.3:3669"},
+    f"{RAFT}/leader": {"to": 2},
+}
+
+
+def body_of(method: str, path: str) -> dict[str, object] | None:
+    return BODIES.get(path) if method in ("PUT", "POST") else None
 
 
 def test_every_route_is_in_the_table(api: Api) -> None:
     """A new route must say here who may call it."""
     known = {
-        (method, path.replace("1000", "{id}").replace(JTI, "{jti}")) for method, path, _ in GUARDED
+        (method, re.sub("1000|3$", "{id}", path).replace(JTI, "{jti}"))
+        for method, path, _ in GUARDED
     }
     known |= {("GET", "/health"), ("GET", "/readyz")}
     routes = {
@@ -45,21 +62,23 @@ async def test_a_route_wants_its_scope_and_no_more(
     api.core.token_views[JTI] = {"jti": JTI}
     for scope in Scope:
         api.core.proposed.clear()
-        response = await api.call(method, path, scope, json=BODIES.get(method))
+        api.core.asked.clear()
+        response = await api.call(method, path, scope, json=body_of(method, path))
         if scope >= least:
             assert response.status_code in (200, 201), response.text
-            assert len(api.core.proposed) == (method != "GET")
+            changed = api.core.asked if path.startswith(RAFT) else api.core.proposed
+            assert bool(changed) == (method != "GET" or path.startswith(RAFT))
         else:
             assert problem(response, 403) == "not_allowed"
             assert least.name.lower() in response.json()["error"]["message"]
-            assert api.core.proposed == []
+            assert api.core.proposed == api.core.asked == []
 
 
 @pytest.mark.parametrize(("method", "path", "least"), GUARDED)
 async def test_a_route_without_a_token_does_nothing(
     api: Api, method: str, path: str, least: Scope
 ) -> None:
-    response = await api.call(method, path, None, json=BODIES.get(method))
+    response = await api.call(method, path, None, json=body_of(method, path))
     assert problem(response, 401) == "not_authenticated"
     assert response.headers["www-authenticate"] == "Bearer"
     assert api.core.proposed == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from pathlib import Path
 from typing import Any
 
 from zlayer_native.errors import NodeNotFound, TokenNotFound
@@ -52,11 +53,29 @@ def token_view(jti: str, **fields: Any) -> dict[str, Any]:
         "name": "",
         "created_ms": now_ms - 60_000,
         "expires_ms": now_ms + 3_540_000,
+        "role": "worker",
         "uses_max": 3,
         "labels": {},
         "labels_allowed": [],
         "revoked": False,
         "uses": {},
+        **fields,
+    }
+
+
+def server_view(
+    server_id: int, silent_ms: int | None, *, voter: bool = True, **fields: Any
+) -> dict[str, Any]:
+    """A server as the leader sees it."""
+    return {
+        "id": server_id,
+        "raft_addr": f"10.0.0.{server_id}:3671",
+        "api_addr": f"10.0.0.{server_id}:3669",
+        "voter": voter,
+        "matched": 7,
+        "lag": 0,
+        "silent_ms": silent_ms,
+        "refused": None,
         **fields,
     }
 
@@ -72,6 +91,16 @@ class Book:
         self.revision = 0
         self.expiry_held = False
         self.is_ready = True
+        self.servers: dict[str, Any] = {
+            "items": [server_view(1, None)],
+            "leader": 1,
+            "is_changing": False,
+            "term": 3,
+        }
+        #: What was asked of the servers, but for who they are.
+        self.asked: list[dict[str, Any]] = []
+        self.refusal: Exception | None = None
+        self.backup = b""
         #: The revisions that event streams came to wait behind.
         self.streams: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -118,6 +147,15 @@ class Book:
             case unknown:
                 raise AssertionError(unknown)
 
+    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        if "members" not in question:
+            self.asked.append(question)
+        if self.refusal is not None:
+            raise self.refusal
+        if "snapshot" in question:
+            Path(question["snapshot"]["path"]).write_bytes(self.backup)
+        return self.servers if "members" in question else {"type": "done"}
+
     def _node(self, node_id: int) -> dict[str, Any]:
         if node_id not in self.nodes:
             raise NodeNotFound(f"there is no node {node_id}", code="node_not_found")
@@ -156,6 +194,13 @@ class Book:
             "max_heartbeats_per_second": 50,
             "revision": self.revision,
             "expiry_held": self.expiry_held,
-            "log": {"last_index": 7, "bytes": 5000, "fsync_p50_us": 300, "fsync_p99_us": 900},
+            "log": {
+                "last_index": 7,
+                "bytes": 5000,
+                "commit_p50_us": 400,
+                "commit_p99_us": 1200,
+                "fsync_p50_us": 300,
+                "fsync_p99_us": 900,
+            },
             "listen": "127.0.0.1:3670",
         }

@@ -32,6 +32,15 @@ class FakeCore:
         self._book.propose(command)
         return {"type": "done"}
 
+    async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        return self._book.ask(question)
+
+    async def settle(self) -> None:
+        self._book.ask({"barrier": {}})
+
+    def members(self) -> dict[str, Any]:
+        return {"items": self._book.servers["items"], "is_changing": False}
+
     def nodes(self, query: dict[str, Any]) -> bytes:
         return json.dumps(self._book.page(query)).encode()
 

@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from tests.unit.cli.book import server_view
 from tests.unit.cli.fake_cluster import FakeCluster
 from tests.unit.cli.running import Zlayerd
 
@@ -20,13 +21,35 @@ def test_at_a_glance(zlayerd: Zlayerd, cluster: FakeCluster) -> None:
     assert facts["workers"] == "2, 2 connected"
     assert facts["states"] == "1 Ready, 1 Draining"
     assert facts["heartbeats"] == "2/s, at most 50/s"
+    assert facts["servers"] == "1 of 1 answer, 1 needed; server 1 leads"
+    assert facts["commit"] == "p50 0.4ms, p99 1.2ms"
     assert facts["fsync"] == "p50 0.3ms, p99 0.9ms"
+
+
+def test_a_quorum_at_a_glance(zlayerd: Zlayerd, cluster: FakeCluster) -> None:
+    servers = cluster.book.servers
+    servers["items"] = [
+        server_view(1, 90),
+        server_view(2, None),
+        server_view(3, 2500),
+        server_view(4, 10, voter=False),
+    ]
+    servers["leader"] = 2
+    done = zlayerd("status", "--check", code=3)
+    said = "2 of 3 answer, 2 needed; server 2 leads, 1 learning"
+    assert dict(done.rows)["servers"] == said
+    assert done.err == "degraded: server 3 does not answer\n"
+    servers["leader"] = None
+    done = zlayerd("status", "--check", code=3)
+    assert dict(done.rows)["servers"] == "none of 3 leads: 2 have to answer each other"
+    assert done.err == "degraded: no server leads\n"
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
 def test_documents_are_the_apis_own(zlayerd: Zlayerd, cluster: FakeCluster, form: str) -> None:
     read = {"json": json.loads, "yaml": yaml.safe_load}[form]
-    assert read(zlayerd("status", "-o", form).out) == cluster.book.status()
+    whole = {**cluster.book.status(), "servers": cluster.book.servers}
+    assert read(zlayerd("status", "-o", form).out) == whole
 
 
 @pytest.mark.parametrize("state", ["Ready", "Draining", "Left"])

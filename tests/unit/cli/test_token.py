@@ -44,12 +44,22 @@ def test_the_join_command_works_when_it_is_pasted(zlayerd: Zlayerd, authority: A
     assert [facts["CA sha256"]] == list(authority.fingerprints())
 
 
+def test_a_server_joins_with_another_command(zlayerd: Zlayerd) -> None:
+    out = zlayerd("token", "create", "--role", "server", "--uses", 2).out
+    command = next(line.strip() for line in out.splitlines() if "zlayerd server" in line)
+    echo, _, server = command.partition(" | ")
+    assert decode(shlex.split(echo)[1]).claims.role == "server"
+    assert shlex.split(server) == [
+        "zlayerd", "server", "--server", JOIN_ADDRESS, "--join", "-", "--raft", "HOST:3671",
+    ]  # fmt: skip
+
+
 def test_what_a_server_answers_is_quoted_for_the_shell(
     zlayerd: Zlayerd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = {
         "jti": ONE, "name": "", "token": "x; touch /tmp/pwned", "cluster_id": "c",
-        "expires_ms": 0, "uses_max": 1, "labels": {}, "labels_allowed": [],
+        "expires_ms": 0, "role": "worker", "uses_max": 1, "labels": {}, "labels_allowed": [],
         "join_address": "$(id):1",
     }  # fmt: skip
     monkeypatch.setattr("zlayer_native.cli.client.Api.post", lambda *_: made)
@@ -71,7 +81,7 @@ def test_created_as_the_apis_document(zlayerd: Zlayerd, form: str) -> None:
     out = zlayerd("token", "create", "-o", form, "--name", "n1").out
     made = {"json": json.loads, "yaml": yaml.safe_load}[form](out)
     assert made.keys() == {
-        "jti", "name", "token", "cluster_id", "expires_ms", "uses_max", "labels",
+        "jti", "name", "token", "cluster_id", "expires_ms", "role", "uses_max", "labels",
         "labels_allowed", "join_address",
     }  # fmt: skip
     assert decode(made["token"]).claims.jti == made["jti"]
@@ -88,6 +98,9 @@ def test_created_as_the_apis_document(zlayerd: Zlayerd, form: str) -> None:
         (["--label", "GPU=x"], 1, "labels: expected 1"),
         (["--allow-label", "a b"], 1, "labels_allowed: expected 1"),
         (["--name", "Rack 7"], 1, "name: expected 1"),
+        (["--role", "boss"], 2, "--role"),
+        (["--role", "server", "--label", "a=b"], 1, "a token for servers has none"),
+        (["--role", "server", "--uses", "17"], 1, "uses: expected a whole number from 1 to 16"),
     ],
 )
 def test_what_can_not_be_made_is_said(

@@ -53,6 +53,7 @@ FIELDS: dict[str, tuple[type[ClusterConfig], dict[str, Any]]] = {
             "mode": "raft",
             "node_id": 1,
             "peers": tuple(RaftPeer(id=n, raft_addr=r, api_addr=a) for n, r, a in _RAFT_PEERS),
+            "raft_bind": None,
         },
     ),
     "static": (
@@ -75,6 +76,7 @@ FIELDS: dict[str, tuple[type[ClusterConfig], dict[str, Any]]] = {
             "role": "server",
             "node_id": 1,
             "peers": tuple(ServerPeer(id=n, raft_addr=r, api_addr=a) for n, r, a in _RAFT_PEERS),
+            "raft_bind": None,
             "worker_grpc_addr": "0.0.0.0:3670",
             "worker_advertise": None,
             "worker_limits": WorkerLimits(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,16 +58,20 @@ class RunningCluster:
         *,
         uses: int = 1,
         ttl_s: int = 3600,
+        role: str = "worker",
         labels: dict[str, str] | None = None,
         labels_allowed: list[str] | None = None,
     ) -> str:
         """Makes a token; returns its line."""
-        claims = self.claims(uses=uses, ttl_s=ttl_s, labels=labels, labels_allowed=labels_allowed)
+        claims = self.claims(
+            uses=uses, ttl_s=ttl_s, labels=labels, labels_allowed=labels_allowed, role=role
+        )
         await self.state.propose(
             {
                 "type": "create_token",
                 "jti": claims.jti,
                 "expires_ms": claims.expires_s * 1000,
+                "role": role,
                 "uses_max": uses,
                 "labels": dict(claims.labels),
                 "labels_allowed": list(claims.labels_allowed),
@@ -108,6 +112,7 @@ async def running_cluster(
     *,
     policy: EnrollmentPolicy | None = None,
     certificate: Callable[[Authority], KeyPair] | None = None,
+    raft_addresses: Callable[[], Sequence[str]] = tuple,
 ) -> AsyncIterator[RunningCluster]:
     """A cluster whose join port listens on loopback TCP."""
     clock = Clock()
@@ -118,6 +123,7 @@ async def running_cluster(
         state,
         lambda: LeaseTerms(10, 10),
         policy,
+        raft_addresses=raft_addresses,
         now=clock.now,
         monotonic=clock.monotonic,
     )

@@ -16,6 +16,7 @@ from zlayer_native.errors import (
     KeyUnknown,
     LabelNotPermitted,
     NodeNotFound,
+    ServerIdTaken,
     TokenInvalid,
     TokenNotFound,
     TokenUsedUp,
@@ -32,6 +33,7 @@ class InMemoryState:
         self.now_ms = now_ms
         self.tokens: dict[str, dict[str, Any]] = {}
         self.nodes: dict[int, dict[str, Any]] = {}
+        self.servers: dict[int, dict[str, Any]] = {}
         self.removed: set[int] = set()
         self.proposed: list[dict[str, Any]] = []
         self.fail_with: Exception | None = None
@@ -59,6 +61,9 @@ class InMemoryState:
         outcome: dict[str, Any] = getattr(self, f"_{kind}")(**arguments)
         return outcome
 
+    async def settle(self) -> None:
+        """There is nobody who could be ahead."""
+
     def token(self, jti: str) -> dict[str, Any] | None:
         return copy.deepcopy(self.tokens.get(jti))
 
@@ -71,6 +76,7 @@ class InMemoryState:
         expires_ms: int,
         uses_max: int,
         name: str = "",
+        role: str = "worker",
         labels: dict[str, str] | None = None,
         labels_allowed: list[str] | None = None,
     ) -> dict[str, Any]:
@@ -79,6 +85,7 @@ class InMemoryState:
             "name": name,
             "created_ms": self.now_ms(),
             "expires_ms": expires_ms,
+            "role": role,
             "uses_max": uses_max,
             "labels": labels or {},
             "labels_allowed": labels_allowed or [],
@@ -101,9 +108,7 @@ class InMemoryState:
         profile: dict[str, Any],
         certificate: dict[str, Any],
     ) -> dict[str, Any]:
-        token = self.tokens.get(jti)
-        if token is None or token["revoked"] or self.now_ms() >= token["expires_ms"]:
-            raise TokenInvalid("the token does not admit", code="token_invalid")
+        token = self._open_token(jti, "worker")
         key = certificate["key_hash"]
         node_id = token["uses"].get(key)
         if node_id is not None:
@@ -137,6 +142,37 @@ class InMemoryState:
         }
         self.nodes[node_id] = node
         return self._redeemed(node, first=True)
+
+    def _open_token(self, jti: str, role: str) -> dict[str, Any]:
+        token = self.tokens.get(jti)
+        if token is None or token["revoked"] or self.now_ms() >= token["expires_ms"]:
+            raise TokenInvalid("the token does not admit", code="token_invalid")
+        if token["role"] != role:
+            raise TokenInvalid("the token does not admit", code="token_invalid")
+        return token
+
+    def _redeem_server(
+        self,
+        jti: str,
+        id: int,
+        name: str,
+        raft_addr: str,
+        api_addr: str,
+        certificate: dict[str, Any],
+    ) -> dict[str, Any]:
+        token = self._open_token(jti, "server")
+        key = certificate["key_hash"]
+        known = token["uses"].get(key)
+        if known is None:
+            if len(token["uses"]) >= token["uses_max"]:
+                raise TokenUsedUp("no uses left", code="token_used_up")
+            known = id or max(self.servers, default=0) + 1
+            if known in self.servers:
+                raise ServerIdTaken(f"server id {known} was given", code="server_id_taken")
+            token["uses"][key] = known
+        self.servers[known] = {"id": known, "raft_addr": raft_addr, "api_addr": api_addr}
+        name = name or f"server-{known}"
+        return {"type": "redeemed", "node_id": known, "name": name, "labels": {}, "first": True}
 
     @staticmethod
     def _redeemed(node: dict[str, Any], *, first: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 //! The form of a snapshot: what can't be worked out from the rest, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::digest::Digest;
 use super::events::EventLog;
 use super::keys::{self, KeyIndex};
+use super::values::Values;
 use super::{State, rules};
-use crate::record::{EventRecord, FIRST_WORKER_ID, NodeId, NodeRecord, TokenRecord};
+use crate::record::{
+    EventRecord, FIRST_WORKER_ID, LockRecord, NodeId, NodeRecord, ServerRecord, TokenRecord,
+    ValueRecord,
+};
 use crate::time::UnixMs;
 
 /// What is read. Fields are only ever added, with a default.
@@ -26,6 +30,14 @@ pub(super) struct Image {
     keys_remembered: Vec<RememberedKey>,
     last_revision: u64,
     events: Vec<EventRecord>,
+    #[serde(default)]
+    servers: Vec<ServerRecord>,
+    #[serde(default)]
+    peers_removed: BTreeSet<NodeId>,
+    #[serde(default)]
+    values: Vec<ValueRecord>,
+    #[serde(default)]
+    locks: Vec<LockRecord>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +60,10 @@ struct ImageRef<'a> {
     keys_remembered: Vec<RememberedKey>,
     last_revision: u64,
     events: Vec<&'a EventRecord>,
+    servers: Vec<&'a ServerRecord>,
+    peers_removed: &'a BTreeSet<NodeId>,
+    values: Vec<&'a ValueRecord>,
+    locks: Vec<&'a LockRecord>,
 }
 
 /// Why a snapshot is not a state.
@@ -59,6 +75,8 @@ pub(super) enum ImageError {
     Token(String),
     #[error("key {0} of node {1} is no key, or has another owner too")]
     Key(String, NodeId),
+    #[error("server {0} is listed twice")]
+    Server(NodeId),
     #[error("the events have a hole, or do not end at revision {0}")]
     Events(u64),
 }
@@ -81,6 +99,10 @@ impl Serialize for State {
             keys_remembered: self.keys.remembered().map(remembered).collect(),
             last_revision: self.revision(),
             events: self.events.kept().collect(),
+            servers: self.servers().collect(),
+            peers_removed: &self.peers_removed,
+            values: self.values("", "").collect(),
+            locks: self.locks().collect(),
         }
         .serialize(serializer)
     }
@@ -95,7 +117,8 @@ impl TryFrom<Image> for State {
         let mut nodes = BTreeMap::new();
         for node in image.nodes {
             let id = node.id;
-            if !allotted.contains(&id) || nodes.insert(id, Arc::new(node)).is_some() {
+            let is_peer = (1..FIRST_WORKER_ID).contains(&id);
+            if !(allotted.contains(&id) || is_peer) || nodes.insert(id, Arc::new(node)).is_some() {
                 return Err(ImageError::Node(id));
             }
         }
@@ -106,6 +129,19 @@ impl TryFrom<Image> for State {
                 return Err(ImageError::Token(rules::cut(&jti, 64).to_owned()));
             }
         }
+        let mut servers = BTreeMap::new();
+        for server in image.servers {
+            let id = server.id;
+            if servers.insert(id, Arc::new(server)).is_some() {
+                return Err(ImageError::Server(id));
+            }
+        }
+        let mut values = Values::default();
+        for record in image.values {
+            values.insert(record);
+        }
+        let locks: BTreeMap<_, _> =
+            image.locks.into_iter().map(|lock| (lock.name.clone(), Arc::new(lock))).collect();
         let events = EventLog::from_parts(image.events, image.last_revision)
             .ok_or(ImageError::Events(image.last_revision))?;
         Ok(Self {
@@ -116,7 +152,12 @@ impl TryFrom<Image> for State {
             next_node_id: image.next_node_id,
             nodes,
             tokens,
+            servers,
+            peers_removed: image.peers_removed,
             keys,
+            values,
+            locks,
+            locks_revision: image.applied_index,
             events,
         })
     }
@@ -134,6 +175,15 @@ fn keys_of(image: &Image) -> Result<KeyIndex, ImageError> {
             if index.len() != count {
                 return Err(bad(&held.key_hash, node.id));
             }
+        }
+    }
+    for server in &image.servers {
+        let Some(held) = &server.certificate else { continue };
+        let key = keys::parse(&held.key_hash).ok_or_else(|| bad(&held.key_hash, server.id))?;
+        index.hold(key, server.id);
+        count += 1;
+        if index.len() != count {
+            return Err(bad(&held.key_hash, server.id));
         }
     }
     for remembered in &image.keys_remembered {

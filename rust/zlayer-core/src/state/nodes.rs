@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{Applied, State, keys, rules};
 use crate::command::{Outcome, Refusal, Transition};
-use crate::record::{EventKind, EventRecord, Liveness, NodeId, NodeRecord, Reason};
+use crate::record::{
+    EventKind, EventRecord, FIRST_WORKER_ID, LAST_SERVER_ID, Labels, Liveness, NodeId, NodeRecord,
+    Profile, Reason,
+};
 
 /// Liveness changes in one command. Chosen: some 10 ms of applying.
 pub const TRANSITIONS_MAX: usize = 10_000;
@@ -66,6 +69,9 @@ impl State {
             return Err(Refusal::NodeNotFound { node_id });
         }
         self.note(EventKind::Removed, Some(node_id), Some(Reason::Removed), "");
+        if node_id < FIRST_WORKER_ID {
+            self.peers_removed.insert(node_id);
+        }
         if let Some(node) = self.nodes.remove(&node_id) {
             for held in &node.certificates {
                 if let Some(key) = keys::parse(&held.key_hash) {
@@ -73,6 +79,47 @@ impl State {
                 }
             }
         }
+        Ok(Outcome::Done)
+    }
+
+    /// Makes a node of a server that is one itself, or notes what it is called now.
+    pub(super) fn join_peer(&mut self, id: NodeId, name: &str, labels: &Labels) -> Applied {
+        if !(1..FIRST_WORKER_ID).contains(&id) {
+            return Err(rules::invalid("id", format!("1 to {LAST_SERVER_ID}, got {id}")));
+        }
+        rules::check_name(name)?;
+        rules::check_labels(labels)?;
+        if self.peers_removed.contains(&id) {
+            return Err(Refusal::NodeNotFound { node_id: id });
+        }
+        if let Some(node) = self.nodes.get_mut(&id) {
+            if node.name != name || node.labels != *labels {
+                let node = Arc::make_mut(node);
+                name.clone_into(&mut node.name);
+                labels.clone_into(&mut node.labels);
+                self.digest.fold(&*node);
+            }
+            return Ok(Outcome::Done);
+        }
+        let node = NodeRecord {
+            id,
+            name: name.to_owned(),
+            liveness: Liveness::Suspect,
+            reason: Reason::Enrolled,
+            since_ms: self.now,
+            enrolled_ms: self.now,
+            draining: false,
+            labels: labels.clone(),
+            profile: Profile::default(),
+            token_jti: String::new(),
+            certificates: Vec::new(),
+            epoch: 0,
+            incarnation: 0,
+            ttl_ms: 0,
+        };
+        self.digest.fold(&node);
+        self.nodes.insert(id, Arc::new(node));
+        self.note(EventKind::Enrolled, Some(id), Some(Reason::Enrolled), "");
         Ok(Outcome::Done)
     }
 
@@ -91,12 +138,29 @@ impl State {
         detail: &str,
     ) {
         let node = node_id.and_then(|id| self.nodes.get(&id));
+        let node_name = node.map(|node| node.name.clone()).unwrap_or_default();
+        self.push_event(kind, node_id.unwrap_or(0), node_name, reason, detail);
+    }
+
+    /// Writes an event about a server.
+    pub(super) fn note_about(&mut self, kind: EventKind, id: NodeId, name: &str, detail: &str) {
+        self.push_event(kind, id, name.to_owned(), None, detail);
+    }
+
+    fn push_event(
+        &mut self,
+        kind: EventKind,
+        node_id: NodeId,
+        node_name: String,
+        reason: Option<Reason>,
+        detail: &str,
+    ) {
         let event = self.events.push(EventRecord {
             revision: 0,
             at_ms: self.now,
             kind,
-            node_id: node_id.unwrap_or(0),
-            node_name: node.map(|node| node.name.clone()).unwrap_or_default(),
+            node_id,
+            node_name,
             reason,
             detail: rules::cut(detail, DETAIL_MAX).to_owned(),
         });

@@ -7,7 +7,7 @@ use super::{Applied, NODES_MAX, State, rules};
 use crate::command::{Outcome, Refusal};
 use crate::record::{
     CERTIFICATES_KEPT, CertificateRecord, EventKind, Labels, Liveness, NodeId, NodeRecord, Profile,
-    Reason,
+    Reason, TokenRole,
 };
 
 /// The fields of [`crate::command::Command::Redeem`].
@@ -24,11 +24,7 @@ impl State {
     ///
     /// Why a token does not admit is said only to the holder of one that does: all else is `TokenInvalid`.
     pub(super) fn redeem(&mut self, ask: &Ask<'_>) -> Applied {
-        let token = self.tokens.get(ask.jti).filter(|token| {
-            // The stamp decides, which is the same on every server and never goes back.
-            !token.revoked && self.now < token.expires_ms
-        });
-        let Some(token) = token else { return Err(Refusal::TokenInvalid) };
+        let token = self.open_token(ask.jti, TokenRole::Worker)?;
         let key = rules::check_certificate(ask.certificate)?;
         rules::check_name(ask.name)?;
         rules::check_profile(ask.profile)?;
@@ -122,7 +118,7 @@ impl State {
         }
     }
 
-    fn check_room_for_key(&self) -> Result<(), Refusal> {
+    pub(super) fn check_room_for_key(&self) -> Result<(), Refusal> {
         if self.keys.len() < KEYS_MAX {
             return Ok(());
         }

@@ -5,14 +5,19 @@ mod format;
 mod identity;
 mod limits;
 mod liveness;
+mod locks;
+mod peers;
 mod properties;
+mod restore;
+mod servers;
 mod snapshot;
 mod tokens;
+mod values;
 
 use super::State;
 use crate::command::{Command, Entry, Outcome, Refusal, Transition};
 use crate::record::{
-    CertificateRecord, EventKind, EventRecord, Labels, Liveness, NodeId, Profile, Reason,
+    CertificateRecord, EventKind, EventRecord, Labels, Liveness, NodeId, Profile, Reason, TokenRole,
 };
 use crate::time::UnixMs;
 
@@ -111,6 +116,7 @@ impl Token {
             jti: jti(self.number),
             name: String::new(),
             expires_ms: UnixMs(self.expires),
+            role: TokenRole::Worker,
             uses_max: self.uses_max,
             labels: self.labels,
             labels_allowed: self.allowed,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Applied, State, rules};
 use crate::command::{Outcome, Refusal};
-use crate::record::{EventKind, TokenRecord};
+use crate::record::{EventKind, TokenRecord, TokenRole};
 
 /// Tokens at once. Chosen.
 pub const TOKENS_MAX: usize = 10_000;
@@ -49,6 +49,18 @@ impl State {
         self.digest.fold(&token);
         self.tokens.insert(token.jti.clone(), Arc::new(token));
         Ok(Outcome::Done)
+    }
+
+    /// A token that admits machines of this role now.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenInvalid`], whatever is wrong with it.
+    pub(super) fn open_token(&self, jti: &str, role: TokenRole) -> Result<&TokenRecord, Refusal> {
+        let token = self.tokens.get(jti).filter(|token| {
+            // The stamp decides, which is the same on every server and never goes back.
+            !token.revoked && self.now < token.expires_ms && token.role == role
+        });
+        token.map(AsRef::as_ref).ok_or(Refusal::TokenInvalid)
     }
 
     /// Tokens that expired long ago, when room is needed.

@@ -32,6 +32,16 @@ pub(crate) trait Answerer: Send + Sync + 'static {
     /// A stream of entries.
     fn appends(&self, from: u64, requests: Requests) -> Streamed<Bytes>;
 
+    /// A command or a question that another server passes on.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` where that is not a member.
+    fn forward(
+        &self,
+        from: u64,
+        request: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send + 'static>>;
+
     /// The sessions of a follower.
     ///
     /// # Errors
@@ -68,6 +78,11 @@ impl PeerService {
 impl Peers for PeerService {
     async fn call(&self, request: Request<Asked>) -> Result<Response<Answer>, Status> {
         let body = self.answerer()?.call(self.from, request.into_inner().body).await;
+        Ok(Response::new(Answer { body }))
+    }
+
+    async fn forward(&self, request: Request<Asked>) -> Result<Response<Answer>, Status> {
+        let body = self.answerer()?.forward(self.from, request.into_inner().body).await?;
         Ok(Response::new(Answer { body }))
     }
 

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Status;
+use tonic::{Code, Status};
 use zlayer_raft::{
     Answers, Kind, Lane, Requests as Entries, Target, Transport, TransportError, TransportFuture,
 };
@@ -56,6 +56,23 @@ impl PeerTransport {
                 line
             }
         }
+    }
+
+    /// Passes a command or a question on. [`TransportError::Unreachable`]: nothing was sent.
+    pub(crate) async fn forward(
+        &self,
+        target: &Target,
+        request: Bytes,
+    ) -> Result<Bytes, TransportError> {
+        let mut client = self.sessions(target).await?;
+        let answer = client.forward(Request { body: request }).await;
+        answer.map(|answer| answer.into_inner().body).map_err(|status| match status.code() {
+            // It was looked at, and nothing was done.
+            Code::PermissionDenied | Code::InvalidArgument | Code::Unimplemented => {
+                TransportError::Unreachable(status.message().to_owned())
+            }
+            _ => broken(&status),
+        })
     }
 
     /// A client on the connection for sessions.

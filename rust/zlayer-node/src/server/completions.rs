@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use zlayer_core::command::Outcome;
 use zlayer_raft::ProposeError;
 
-use super::members::AskedError;
+use super::members::{Answered, AskedError};
 use crate::wake::Wake;
 
 /// The answer to one [`crate::ServerNode::submit`] or [`crate::ServerNode::ask`].
@@ -14,8 +13,8 @@ use crate::wake::Wake;
 pub struct Completion {
     /// The caller's number for it.
     pub ticket: u64,
-    /// What applying the command answered, or why there is no answer.
-    pub result: Result<Outcome, AskedError>,
+    /// The answer, or why there is none.
+    pub result: Result<Answered, AskedError>,
 }
 
 /// Commands in work, and answers that wait to be collected.
@@ -38,7 +37,7 @@ struct Queue {
 pub(crate) struct InWork {
     completions: Arc<Completions>,
     ticket: u64,
-    result: Option<Result<Outcome, AskedError>>,
+    result: Option<Result<Answered, AskedError>>,
 }
 
 impl Completions {
@@ -75,7 +74,7 @@ impl Completions {
 
 impl InWork {
     /// Queues the answer.
-    pub(crate) fn answer(mut self, result: Result<Outcome, AskedError>) {
+    pub(crate) fn answer(mut self, result: Result<Answered, AskedError>) {
         self.result = Some(result);
     }
 }
@@ -100,6 +99,7 @@ mod tests {
     #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
     use super::*;
+    use zlayer_core::command::Outcome;
 
     #[test]
     fn every_command_is_answered_once_and_in_order_of_completion() {
@@ -108,7 +108,7 @@ mod tests {
         let first = completions.begin(1).unwrap();
         let second = completions.begin(2).unwrap();
         assert!(completions.begin(3).is_none(), "two at once");
-        second.answer(Ok(Outcome::Done));
+        second.answer(Ok(Outcome::Done.into()));
         drop(first);
         let (taken, more) = completions.take(2);
         assert!(more);

@@ -1,13 +1,15 @@
-//! What is asked of the cluster of servers: members, and who leads.
+//! What is asked of the cluster of servers: members, and who leads. Answered on this server; `forward` finds the one
+//! that can.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 use zlayer_core::command::Outcome;
-use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated};
+use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role};
 
 use crate::options::MemberOptions;
 
@@ -15,7 +17,7 @@ use crate::options::MemberOptions;
 const FORM_RETRY: Duration = Duration::from_millis(300);
 
 /// A question to [`super::ServerNode::ask`]. As JSON: `{"remove": {"id": 3}}`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Asked {
     /// Forms a cluster of these servers, this one among them. All others are up and new.
@@ -44,10 +46,36 @@ pub enum Asked {
     },
     /// Waits until what is read here holds all that was acknowledged anywhere before. On any server.
     Barrier {},
+    /// Who is in the cluster, as the leader sees them. Answered by a document.
+    Members {},
+}
+
+impl Asked {
+    /// Whether the server that is asked answers it, whoever leads.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Form { .. } | Self::Barrier {})
+    }
+}
+
+/// The answer to a command or a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answered {
+    /// What applying the command answered; [`Outcome::Done`] for what was asked.
+    Outcome(Outcome),
+    /// What was asked for, as JSON.
+    Document(Value),
+}
+
+impl From<Outcome> for Answered {
+    fn from(outcome: Outcome) -> Self {
+        Self::Outcome(outcome)
+    }
 }
 
 /// Why a command or a question has no outcome.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
 pub enum AskedError {
     /// The control log says why.
     #[error(transparent)]
@@ -60,15 +88,15 @@ pub enum AskedError {
     Alone,
 }
 
-/// Asks.
+/// Asks this server, which leads where that matters.
 pub(super) async fn ask(
-    log: Arc<dyn ControlLog>,
-    replicated: Option<Arc<Replicated>>,
+    log: &Arc<dyn ControlLog>,
+    replicated: Option<&Arc<Replicated>>,
     asked: Asked,
-) -> Result<Outcome, AskedError> {
+) -> Result<Answered, AskedError> {
     if asked == (Asked::Barrier {}) {
         log.read_barrier().await?;
-        return Ok(Outcome::Done);
+        return Ok(Outcome::Done.into());
     }
     let Some(replicated) = replicated else { return Err(AskedError::Alone) };
     match asked {
@@ -82,10 +110,14 @@ pub(super) async fn ask(
             replicated.move_member(id, raft_addr, api_addr)
         }
         Asked::Transfer { to } => replicated.transfer_leadership(to),
-        Asked::Barrier {} => return Ok(Outcome::Done),
+        Asked::Members {} => {
+            replicated.confirm_leader().await?;
+            return Ok(Answered::Document(document(Some(replicated))));
+        }
+        Asked::Barrier {} => return Ok(Outcome::Done.into()),
     }
     .await?;
-    Ok(Outcome::Done)
+    Ok(Outcome::Done.into())
 }
 
 fn addresses(members: Vec<MemberOptions>) -> BTreeMap<u64, (String, String)> {
@@ -111,21 +143,56 @@ pub(super) async fn form(replicated: Arc<Replicated>, members: Vec<MemberOptions
     }
 }
 
+/// Hands the leadership to the voter that lacks least; whether another server leads then.
+pub(super) async fn hand_over(replicated: Arc<Replicated>, limit: Duration) -> bool {
+    let health = replicated.health();
+    if health.role != Role::Leader {
+        return false;
+    }
+    let voters = health.peers.iter().filter(|peer| peer.is_voter);
+    let Some(heir) = voters.min_by_key(|peer| (peer.lag, peer.silent_ms, peer.id)) else {
+        return false;
+    };
+    match timeout(limit, replicated.transfer_leadership(heir.id)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(to = heir.id, %error, "the leadership was not handed over");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
 /// Who is in the cluster, as JSON.
 pub(super) fn show(replicated: Option<&Arc<Replicated>>) -> Vec<u8> {
+    serde_json::to_vec(&document(replicated)).unwrap_or_default()
+}
+
+/// The members; how far each is, and when it was heard, where this server leads.
+fn document(replicated: Option<&Arc<Replicated>>) -> Value {
     let members = replicated.map(|replicated| replicated.members()).unwrap_or_default();
+    let health = replicated.map(|replicated| replicated.health()).unwrap_or_default();
     let items: Vec<_> = members
         .peers
         .iter()
         .map(|(id, peer)| {
+            let seen = health.peers.iter().find(|seen| seen.id == *id);
             json!({
                 "id": id,
                 "raft_addr": peer.raft_addr,
                 "api_addr": peer.api_addr,
                 "voter": members.voters.contains(id),
+                "matched": seen.map(|seen| seen.matched),
+                "lag": seen.map(|seen| seen.lag),
+                "silent_ms": seen.and_then(|seen| seen.silent_ms),
+                "refused": seen.and_then(|seen| seen.refused.clone()),
             })
         })
         .collect();
-    let document = json!({"items": items, "is_changing": members.is_changing});
-    serde_json::to_vec(&document).unwrap_or_default()
+    json!({
+        "items": items,
+        "is_changing": members.is_changing,
+        "leader": health.leader,
+        "term": health.term,
+    })
 }

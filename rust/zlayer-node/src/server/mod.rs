@@ -16,6 +16,7 @@ mod connection;
 mod control;
 mod drive;
 mod engine;
+mod forward;
 mod hosted;
 mod lead;
 mod members;
@@ -53,7 +54,7 @@ use zlayer_raft::{
 };
 
 pub use completions::Completion;
-pub use members::{Asked, AskedError};
+pub use members::{Answered, Asked, AskedError};
 pub use views::NodesQuery;
 
 use crate::accept;
@@ -66,6 +67,7 @@ use crate::wake::Wake;
 use completions::Completions;
 use control::Control;
 use engine::Engine;
+use forward::{Forwarder, Request};
 use peer_desk::PeerDesk;
 use relay::Relay;
 use shards::Shards;
@@ -84,6 +86,7 @@ pub struct ServerNode {
     completions: Arc<Completions>,
     local_addr: SocketAddr,
     others: Option<Others>,
+    forwarder: Arc<Forwarder>,
     control: Handle,
     running: Mutex<Option<Running>>,
     /// The process that the threads live in.
@@ -156,9 +159,16 @@ impl ServerNode {
         if let (Some(others), Some(raft)) = (&others, &options.raft) {
             others.begin(&shared, raft, options.node_id);
         }
+        let forwarder = Arc::new(Forwarder {
+            log: Arc::clone(&shared.log),
+            node_id: options.node_id,
+            others: others
+                .as_ref()
+                .map(|others| (Arc::clone(&others.replicated), others.net.transport())),
+        });
         let running = Mutex::new(Some(Running { thread, ended }));
         let process = std::process::id();
-        Ok(Self { shared, completions, local_addr, others, control, running, process })
+        Ok(Self { shared, completions, local_addr, others, forwarder, control, running, process })
     }
 
     /// Where the other servers reach this one; `None` where it is alone.
@@ -166,16 +176,17 @@ impl ServerNode {
         self.others.as_ref().map(|others| others.net.local_addr())
     }
 
-    /// Asks something of the cluster of servers; answered as [`ServerNode::submit`] is, by [`Outcome::Done`] or by
-    /// why not.
-    ///
-    /// [`Outcome::Done`]: zlayer_core::command::Outcome::Done
+    /// Asks something of the cluster of servers; answered as [`ServerNode::submit`] is. The leader answers, whichever
+    /// server is asked.
     pub fn ask(&self, ticket: u64, asked: Asked) {
+        self.begin(ticket, Request::Asked(asked));
+    }
+
+    fn begin(&self, ticket: u64, request: Request) {
         if let Some(in_work) = self.completions.begin(ticket) {
-            let log = Arc::clone(&self.shared.log);
-            let replicated = self.others.as_ref().map(|others| Arc::clone(&others.replicated));
+            let forwarder = Arc::clone(&self.forwarder);
             self.control.spawn(async move {
-                in_work.answer(members::ask(log, replicated, asked).await);
+                in_work.answer(forwarder.answer_anywhere(request).await);
             });
         }
     }
@@ -190,15 +201,10 @@ impl ServerNode {
         self.local_addr
     }
 
-    /// Proposes a command. Its answer comes out of [`ServerNode::drain`] under the same ticket, once it is
+    /// Proposes a command, on the leader if that is another server. Its answer comes out of [`ServerNode::drain`] under the same ticket, once it is
     /// durable and applied, refused, or given up. Never blocks.
     pub fn submit(&self, ticket: u64, command: Command) {
-        if let Some(in_work) = self.completions.begin(ticket) {
-            let shared = Arc::clone(&self.shared);
-            self.control.spawn(async move {
-                in_work.answer(shared.log.propose(command).await.map_err(AskedError::from));
-            });
-        }
+        self.begin(ticket, Request::Command(command));
     }
 
     /// The control log itself, for a caller in Rust that awaits its proposals.
@@ -285,6 +291,19 @@ impl ServerNode {
         Ok(())
     }
 
+    /// Hands the leadership to the voter that lacks least, if this server has it; says whether another one leads
+    /// then. Before an orderly end, so that nobody has to notice it. Blocks for `timeout` at most.
+    pub fn hand_over(&self, timeout: Duration) -> bool {
+        let Some(others) = &self.others else { return false };
+        let (done, handed) = channel();
+        let task = members::hand_over(Arc::clone(&others.replicated), timeout);
+        self.control.spawn(async move {
+            // Who waits may have gone.
+            let _ = done.send(task.await);
+        });
+        handed.recv_timeout(timeout).unwrap_or(false)
+    }
+
     /// Closes the port, ends the sessions, flushes the log and ends the threads. Workers are told to try another
     /// server; none is recorded as lost. Idempotent; waits at most about `timeout`.
     pub fn shutdown(&self, timeout: Duration) {
@@ -305,6 +324,7 @@ impl Others {
     /// Answers the others, relays to them, and forms the cluster where that is this server's part.
     fn begin(&self, shared: &Arc<Shared>, raft: &RaftOptions, node_id: u64) {
         self.net.serve(Arc::new(PeerDesk {
+            log: Arc::downgrade(&shared.log),
             replicated: Arc::downgrade(&self.replicated),
             shared: Arc::downgrade(shared),
         }));

@@ -6,15 +6,17 @@ use std::sync::Weak;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tonic::{Status, Streaming};
-use zlayer_raft::{Replicated, Requests};
+use zlayer_raft::{ControlLog, Replicated, Requests};
 use zlayer_wire::raft::{SessionAnswers, SessionNews};
 
+use super::forward::answer;
 use super::hosted::host;
 use super::shared::Shared;
 use crate::peers::{Answerer, Streamed};
 
 /// See the module. Holds neither the log nor the server: both end when they are told to, whoever still asks.
 pub(super) struct PeerDesk {
+    pub(super) log: Weak<dyn ControlLog>,
     pub(super) replicated: Weak<Replicated>,
     pub(super) shared: Weak<Shared>,
 }
@@ -37,6 +39,28 @@ impl Answerer for PeerDesk {
             Some(replicated) => Box::pin(replicated.handle_appends(from, requests).map(Ok)),
             None => Box::pin(stream::once(async { Err(Status::unavailable("the server stops")) })),
         }
+    }
+
+    fn forward(
+        &self,
+        from: u64,
+        request: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send + 'static>> {
+        let (log, replicated) = (self.log.upgrade(), self.replicated.upgrade());
+        Box::pin(async move {
+            let stops = || Status::unavailable("the server stops");
+            let (log, replicated) = (log.ok_or_else(stops)?, replicated.ok_or_else(stops)?);
+            if !replicated.members().peers.contains_key(&from) {
+                return Err(Status::permission_denied("not a member"));
+            }
+            let request = serde_json::from_slice(&request)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            // Whoever asked may go: what was begun is finished.
+            let answered = tokio::spawn(answer(log, Some(replicated), request)).await;
+            let answered = answered.map_err(|error| Status::internal(error.to_string()))?;
+            let body = serde_json::to_vec(&answered);
+            body.map(Bytes::from).map_err(|error| Status::internal(error.to_string()))
+        })
     }
 
     fn sessions(

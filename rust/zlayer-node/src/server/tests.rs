@@ -74,6 +74,7 @@ impl Bench {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(Clock::unix().0 + 3_600_000),
+            role: zlayer_core::record::TokenRole::Worker,
             uses_max: 1,
             labels: Labels::new(),
             labels_allowed: Vec::new(),

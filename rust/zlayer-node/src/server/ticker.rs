@@ -180,7 +180,9 @@ impl Ticker {
             | EventKind::Left
             | EventKind::TokenCreated
             | EventKind::TokenRevoked
-            | EventKind::ExpiryHeld => {}
+            | EventKind::ExpiryHeld
+            | EventKind::ServerJoined
+            | EventKind::ServerRemoved => {}
         }
     }
 

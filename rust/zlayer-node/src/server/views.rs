@@ -249,7 +249,9 @@ pub(crate) fn metrics(shared: &Shared) -> Vec<u8> {
     let mut all = shared.metrics.read();
     let (counts, stats, health) =
         (shared.engine.counts(), shared.engine.stats(), shared.log.health());
-    let more: [(&str, u64); 37] = [
+    let members = shared.state.with_state(|state| state.node_count() as u64);
+    let more: [(&str, u64); 38] = [
+        ("members", members),
         ("nodes", counts.nodes),
         ("leases", counts.leases),
         ("connected_workers", counts.connected),

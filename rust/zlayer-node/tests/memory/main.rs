@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::runtime::Runtime;
 use zlayer_core::command::Outcome;
+use zlayer_node::Answered;
 use zlayer_node::memory::ConnectionAlloc;
 use zlayer_node::session::{Link, LinkEvent, Trust};
 use zlayer_wire::v1::{Hello, StatusReport};
@@ -79,7 +80,7 @@ fn enrol(cluster: &Cluster, nodes: usize) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     while leaves.len() < nodes {
         leaves.extend(cluster.drain(cluster::PATIENCE).into_iter().map(|done| match done.result {
-            Ok(Outcome::Redeemed { node_id, .. }) => cluster.ca.worker(node_id),
+            Ok(Answered::Outcome(Outcome::Redeemed { node_id, .. })) => cluster.ca.worker(node_id),
             other => panic!("{other:?}"),
         }));
     }

@@ -13,7 +13,7 @@ use zlayer_core::record::{CertificateRecord, Labels, NodeId, Profile};
 use zlayer_core::time::UnixMs;
 use zlayer_core::ttl::AdaptiveTtlConfig;
 use zlayer_node::clock::Clock;
-use zlayer_node::{Completion, ServerLimits, ServerNode, ServerOptions};
+use zlayer_node::{Answered, Completion, ServerLimits, ServerNode, ServerOptions};
 
 use crate::pki::{CLUSTER, Ca, Leaf};
 
@@ -110,7 +110,10 @@ impl Cluster {
         loop {
             let mine = self.drain(PATIENCE).into_iter().find(|done| done.ticket == ticket);
             if let Some(done) = mine {
-                return done.result.unwrap();
+                let Answered::Outcome(outcome) = done.result.unwrap() else {
+                    panic!("a command is answered by an outcome");
+                };
+                return outcome;
             }
             assert!(Instant::now() < until, "no answer to a command");
         }
@@ -127,6 +130,7 @@ impl Cluster {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(Clock::unix().0 + HOUR_MS),
+            role: zlayer_core::record::TokenRole::Worker,
             uses_max,
             labels: Labels::new(),
             labels_allowed: Vec::new(),

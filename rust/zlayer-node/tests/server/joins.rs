@@ -48,6 +48,7 @@ fn s21_the_join_name_is_answered_only_while_somebody_could_use_it() {
         jti: jti.clone(),
         name: String::new(),
         expires_ms: UnixMs(Clock::unix().0 + 2_000),
+        role: zlayer_core::record::TokenRole::Worker,
         uses_max: 1,
         labels: Labels::new(),
         labels_allowed: Vec::new(),

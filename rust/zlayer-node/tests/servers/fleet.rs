@@ -1,5 +1,6 @@
 //! Servers that form a cluster, and workers with real sessions on them.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use zlayer_core::ttl::AdaptiveTtlConfig;
 use zlayer_node::clock::Clock;
 use zlayer_node::session::{SessionOptions, Timing, WorkerSession};
 use zlayer_node::{
-    Asked, AskedError, MemberOptions, RaftOptions, ServerLimits, ServerNode, ServerOptions,
+    Answered, Asked, AskedError, MemberOptions, RaftOptions, ServerLimits, ServerNode,
+    ServerOptions,
 };
 
 use crate::pki::{CLUSTER, Ca, Leaf};
@@ -47,7 +49,7 @@ pub(crate) fn json(bytes: &[u8]) -> Value {
 }
 
 /// Waits for the descriptor, and takes the answer with this ticket.
-fn answer(node: &ServerNode, ticket: u64) -> Result<Outcome, AskedError> {
+fn answer(node: &ServerNode, ticket: u64) -> Result<Answered, AskedError> {
     let end = Instant::now() + PATIENCE;
     loop {
         // SAFETY: the server outlives this call and owns the descriptor.
@@ -59,6 +61,13 @@ fn answer(node: &ServerNode, ticket: u64) -> Result<Outcome, AskedError> {
             return done.result;
         }
         assert!(Instant::now() < end, "no answer");
+    }
+}
+
+fn outcome(answered: Answered) -> Outcome {
+    match answered {
+        Answered::Outcome(outcome) => outcome,
+        Answered::Document(document) => panic!("a document: {document}"),
     }
 }
 
@@ -173,7 +182,45 @@ impl Fleet {
     pub(crate) fn ask(&mut self, at: usize, asked: Asked) -> Result<Outcome, AskedError> {
         let ticket = self.number();
         self.server(at).ask(ticket, asked);
-        answer(self.server(at), ticket)
+        answer(self.server(at), ticket).map(outcome)
+    }
+
+    pub(crate) fn ask_document(&mut self, at: usize, asked: Asked) -> Result<Value, AskedError> {
+        let ticket = self.number();
+        self.server(at).ask(ticket, asked);
+        answer(self.server(at), ticket).map(|answered| match answered {
+            Answered::Document(document) => document,
+            Answered::Outcome(outcome) => panic!("an outcome: {outcome:?}"),
+        })
+    }
+
+    /// Proposes at one server, and does not wait.
+    pub(crate) fn submit(&mut self, at: usize, command: Command) -> u64 {
+        let ticket = self.number();
+        self.server(at).submit(ticket, command);
+        ticket
+    }
+
+    /// The answers to what was submitted at a server, in that order.
+    pub(crate) fn answers(&self, at: usize, tickets: &[u64]) -> Vec<Result<Outcome, AskedError>> {
+        let (end, mut done) = (Instant::now() + PATIENCE, HashMap::new());
+        while !tickets.iter().all(|ticket| done.contains_key(ticket)) {
+            assert!(Instant::now() < end, "{} of {} answers", done.len(), tickets.len());
+            let drained = self.server(at).drain(usize::MAX).into_iter();
+            done.extend(drained.map(|one| (one.ticket, one.result.map(outcome))));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        tickets.iter().map(|ticket| done.remove(ticket).unwrap()).collect()
+    }
+
+    /// Proposes at one server, whoever leads.
+    pub(crate) fn propose_at(
+        &mut self,
+        at: usize,
+        command: Command,
+    ) -> Result<Outcome, AskedError> {
+        let ticket = self.submit(at, command);
+        self.answers(at, &[ticket]).remove(0)
     }
 
     /// Proposes on whoever leads, and again where it is certain that nothing was done.
@@ -183,7 +230,7 @@ impl Fleet {
             let (at, ticket) = (self.leader(), self.number());
             self.server(at).submit(ticket, command.clone());
             match answer(self.server(at), ticket) {
-                Ok(outcome) => return outcome,
+                Ok(answered) => return outcome(answered),
                 Err(error) => assert!(Instant::now() < end, "{error}"),
             }
         }
@@ -195,6 +242,7 @@ impl Fleet {
             jti: jti.clone(),
             name: String::new(),
             expires_ms: UnixMs(Clock::unix().0 + HOUR_MS),
+            role: zlayer_core::record::TokenRole::Worker,
             uses_max: 1_000,
             labels: Labels::new(),
             labels_allowed: Vec::new(),

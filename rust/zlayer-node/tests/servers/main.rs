@@ -7,6 +7,7 @@ mod pki;
 
 mod failover;
 mod fleet;
+mod forwarding;
 mod identity;
 mod members;
 mod partitions;

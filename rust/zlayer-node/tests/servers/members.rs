@@ -20,9 +20,8 @@ fn servers_are_added_promoted_and_removed_and_the_lead_is_handed_over() {
     let members = json(&fleet.server(0).members_json());
     assert_eq!(members["items"].as_array().unwrap().len(), 3);
     assert!(members["items"].as_array().unwrap().iter().all(|item| item["voter"] == true));
-    let elsewhere = fleet.ask(1, Asked::Remove { id: 3 });
-    let not_leader = MembershipError::NotLeader { leader: 1 };
-    assert_eq!(elsewhere, Err(AskedError::Members(not_leader)));
+    let unknown = fleet.ask(1, Asked::Remove { id: 9 });
+    assert_eq!(unknown, Err(AskedError::Members(MembershipError::NotMember { id: 9 })));
     assert_eq!(fleet.ask(0, Asked::Transfer { to: 2 }), Ok(Outcome::Done));
     until("the second leads", || fleet.metric(1, "raft_leads") == 1);
     assert_eq!(fleet.ask(1, Asked::Remove { id: 3 }), Ok(Outcome::Done));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use openraft::errors::{ChangeMembershipError, ClientWriteError, LinearizableReadError, RaftError};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zlayer_core::record::FIRST_WORKER_ID;
 
@@ -11,8 +12,9 @@ use crate::replicated::link::LinkError;
 use crate::replicated::refusal::PeerRefusal;
 use crate::replicated::types::Types;
 
-/// Why the members were not changed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// Why the members were not changed. Crosses between servers by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[serde(rename_all = "snake_case")]
 pub enum MembershipError {
     /// Another server leads; ask there.
     #[error("server {leader} leads")]

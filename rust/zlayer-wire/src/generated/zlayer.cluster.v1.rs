@@ -543,6 +543,41 @@ pub struct RegisterResponse {
     #[prost(uint32, tag = "7")]
     pub heartbeat_grace_secs: u32,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinServerRequest {
+    /// As in RegisterRequest; the token's role is `server`.
+    #[prost(string, tag = "1")]
+    pub bootstrap_token: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub csr_der: ::prost::alloc::vec::Vec<u8>,
+    /// Name for people, as NodeProfile.name; empty: `server-<node id>`.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// 1..999; 0: the cluster allots one.
+    #[prost(uint64, tag = "4")]
+    pub node_id: u64,
+    /// `host:port` where the other servers will dial this one, and where its HTTP API is.
+    #[prost(string, tag = "5")]
+    pub raft_addr: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub api_addr: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinServerResponse {
+    /// Also in the certificate's URI.
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub certificate_der: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub ca_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(string, tag = "4")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// An ECIES box for the key of the CSR (python/zlayer_native/identity/sealed.py); its context is the URI in the
+    /// certificate.
+    #[prost(bytes = "vec", tag = "5")]
+    pub sealed_authority: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChallengeRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -683,6 +718,34 @@ pub mod enrollment_client {
                 .insert(GrpcMethod::new("zlayer.cluster.v1.Enrollment", "Register"));
             self.inner.unary(req, path, codec).await
         }
+        /// Lets a new server in: redeems a token for servers as Register does, records where the server is, signs its
+        /// certificate, and hands over the cluster's authority (CA key, token signer), sealed for the key of the CSR.
+        /// A repeat with the same token and the same key returns the same id and counts nothing.
+        /// Errors: as Register; INVALID_ARGUMENT also for an address that the other servers could not dial.
+        pub async fn join_server(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JoinServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::JoinServerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/zlayer.cluster.v1.Enrollment/JoinServer",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("zlayer.cluster.v1.Enrollment", "JoinServer"));
+            self.inner.unary(req, path, codec).await
+        }
         /// A fresh nonce for one Renew.
         pub async fn challenge(
             &mut self,
@@ -756,6 +819,17 @@ pub mod enrollment_server {
             request: tonic::Request<super::RegisterRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RegisterResponse>,
+            tonic::Status,
+        >;
+        /// Lets a new server in: redeems a token for servers as Register does, records where the server is, signs its
+        /// certificate, and hands over the cluster's authority (CA key, token signer), sealed for the key of the CSR.
+        /// A repeat with the same token and the same key returns the same id and counts nothing.
+        /// Errors: as Register; INVALID_ARGUMENT also for an address that the other servers could not dial.
+        async fn join_server(
+            &self,
+            request: tonic::Request<super::JoinServerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::JoinServerResponse>,
             tonic::Status,
         >;
         /// A fresh nonce for one Renew.
@@ -879,6 +953,51 @@ pub mod enrollment_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RegisterSvc(inner);
+                        let codec = crate::codec::SmallCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/zlayer.cluster.v1.Enrollment/JoinServer" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinServerSvc<T: Enrollment>(pub Arc<T>);
+                    impl<
+                        T: Enrollment,
+                    > tonic::server::UnaryService<super::JoinServerRequest>
+                    for JoinServerSvc<T> {
+                        type Response = super::JoinServerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JoinServerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Enrollment>::join_server(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinServerSvc(inner);
                         let codec = crate::codec::SmallCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -219,6 +219,29 @@ pub mod peers_client {
                 .insert(GrpcMethod::new("zlayer.raft.v1.Peers", "Appends"));
             self.inner.streaming(req, path, codec).await
         }
+        /// A command or a question that a server passes on to the leader: JSON, read by the code of both servers. Answered by
+        /// the leader alone, and never passed on again. Members only.
+        pub async fn forward(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Request>,
+        ) -> std::result::Result<tonic::Response<super::Answer>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/zlayer.raft.v1.Peers/Forward",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("zlayer.raft.v1.Peers", "Forward"));
+            self.inner.unary(req, path, codec).await
+        }
         /// The sessions that a follower serves for the leader. The leader's first message is empty: it leads, and listens.
         /// Ends with FAILED_PRECONDITION where the server does not lead, or leads no more; the follower tells the next
         /// leader of all its sessions then.
@@ -277,6 +300,12 @@ pub mod peers_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::Request>>,
         ) -> std::result::Result<tonic::Response<Self::AppendsStream>, tonic::Status>;
+        /// A command or a question that a server passes on to the leader: JSON, read by the code of both servers. Answered by
+        /// the leader alone, and never passed on again. Members only.
+        async fn forward(
+            &self,
+            request: tonic::Request<super::Request>,
+        ) -> std::result::Result<tonic::Response<super::Answer>, tonic::Status>;
         /// Server streaming response type for the Sessions method.
         type SessionsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::SessionAnswers, tonic::Status>,
@@ -450,6 +479,49 @@ pub mod peers_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/zlayer.raft.v1.Peers/Forward" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForwardSvc<T: Peers>(pub Arc<T>);
+                    impl<T: Peers> tonic::server::UnaryService<super::Request>
+                    for ForwardSvc<T> {
+                        type Response = super::Answer;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Request>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peers>::forward(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForwardSvc(inner);
+                        let codec = crate::codec::SmallCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{Token, certificate, jti, key_hash, labels, transition};
-use crate::command::{Command, Entry, Outcome, Refusal, Transition};
-use crate::record::{Labels, Liveness, Profile, Reason};
+use crate::command::{Command, Entry, HeldLock, Outcome, Refusal, Transition};
+use crate::record::{Labels, Liveness, Profile, Reason, Value as Bytes};
 use crate::time::UnixMs;
 
 /// Checks that `value` is written as `form`, and read back from it.
@@ -25,7 +25,7 @@ fn commands_about_tokens_and_identity() {
     };
     is_written_as(
         &token.create(),
-        &json!({"type": "create_token", "jti": jti(1), "name": "", "expires_ms": 9, "uses_max": 1,
+        &json!({"type": "create_token", "jti": jti(1), "name": "", "expires_ms": 9, "role": "worker", "uses_max": 1,
                 "labels": {"site": "oslo"}, "labels_allowed": ["disk"]}),
     );
     is_written_as(
@@ -56,6 +56,43 @@ fn commands_about_tokens_and_identity() {
         &json!({"type": "renew_certificate", "node_id": 1_000, "old_key_hash": key_hash(4),
                 "certificate": held}),
     );
+}
+
+#[test]
+fn commands_about_servers_values_and_locks() {
+    let held = json!({"serial": "7", "key_hash": key_hash(5), "not_after_ms": 8});
+    is_written_as(
+        &Command::RedeemServer {
+            jti: jti(1),
+            id: 0,
+            name: "s".into(),
+            raft_addr: "a:1".into(),
+            api_addr: "a:2".into(),
+            certificate: certificate(5, 7, 8),
+        },
+        &json!({"type": "redeem_server", "jti": jti(1), "id": 0, "name": "s", "raft_addr": "a:1",
+                "api_addr": "a:2", "certificate": held}),
+    );
+    is_written_as(
+        &Command::Put { key: "k".into(), value: Bytes(vec![0, 255]), if_revision: Some(3) },
+        &json!({"type": "put", "key": "k", "value": "AP8=", "if_revision": 3}),
+    );
+    is_written_as(
+        &Command::AcquireLock {
+            name: "n".into(),
+            holder: jti(1),
+            owner: "me".into(),
+            ttl_ms: 9_000,
+        },
+        &json!({"type": "acquire_lock", "name": "n", "holder": jti(1), "owner": "me",
+                "ttl_ms": 9_000}),
+    );
+    is_written_as(
+        &Command::ReleaseLocks { items: vec![HeldLock { name: "n".into(), fence: 4 }] },
+        &json!({"type": "release_locks", "items": [{"name": "n", "fence": 4}]}),
+    );
+    is_written_as(&Outcome::Written { revision: 4 }, &json!({"type": "written", "revision": 4}));
+    is_written_as(&Outcome::Locked { fence: 4 }, &json!({"type": "locked", "fence": 4}));
 }
 
 #[test]

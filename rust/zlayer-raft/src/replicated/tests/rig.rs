@@ -271,6 +271,7 @@ pub(super) fn create_token(number: u64) -> Command {
         jti: jti(number),
         name: String::new(),
         expires_ms: UnixMs(3_600_000),
+        role: zlayer_core::record::TokenRole::Worker,
         uses_max: 10_000,
         labels: Labels::new(),
         labels_allowed: Vec::new(),

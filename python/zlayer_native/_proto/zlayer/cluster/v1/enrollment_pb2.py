@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zlayer/cluster/v1/enrollment.proto\x12\x11zlayer.cluster.v1\"\x83\x01\n\x0bNodeProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02os\x18\x02 \x01(\t\x12\x0c\n\x04\x61rch\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x11\n\tcpu_cores\x18\x05 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x07 \x01(\x04\"\xdb\x01\n\x0fRegisterRequest\x12\x17\n\x0f\x62ootstrap_token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12/\n\x07profile\x18\x03 \x01(\x0b\x32\x1e.zlayer.cluster.v1.NodeProfile\x12>\n\x06labels\x18\x04 \x03(\x0b\x32..zlayer.cluster.v1.RegisterRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x02\n\x10RegisterResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x65rtificate_der\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x03 \x03(\x0c\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12?\n\x06labels\x18\x05 \x03(\x0b\x32/.zlayer.cluster.v1.RegisterResponse.LabelsEntry\x12\x1a\n\x12heartbeat_ttl_secs\x18\x06 \x01(\r\x12\x1c\n\x14heartbeat_grace_secs\x18\x07 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x12\n\x10\x43hallengeRequest\"6\n\x11\x43hallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nvalid_secs\x18\x02 \x01(\r\"^\n\x0cRenewRequest\x12\x1b\n\x13old_certificate_der\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"8\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x02 \x03(\x0c\x32\x85\x02\n\nEnrollment\x12S\n\x08Register\x12\".zlayer.cluster.v1.RegisterRequest\x1a#.zlayer.cluster.v1.RegisterResponse\x12V\n\tChallenge\x12#.zlayer.cluster.v1.ChallengeRequest\x1a$.zlayer.cluster.v1.ChallengeResponse\x12J\n\x05Renew\x12\x1f.zlayer.cluster.v1.RenewRequest\x1a .zlayer.cluster.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"zlayer/cluster/v1/enrollment.proto\x12\x11zlayer.cluster.v1\"\x83\x01\n\x0bNodeProfile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02os\x18\x02 \x01(\t\x12\x0c\n\x04\x61rch\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x11\n\tcpu_cores\x18\x05 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x04\x12\x12\n\ndisk_bytes\x18\x07 \x01(\x04\"\xdb\x01\n\x0fRegisterRequest\x12\x17\n\x0f\x62ootstrap_token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12/\n\x07profile\x18\x03 \x01(\x0b\x32\x1e.zlayer.cluster.v1.NodeProfile\x12>\n\x06labels\x18\x04 \x03(\x0b\x32..zlayer.cluster.v1.RegisterRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x02\n\x10RegisterResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x65rtificate_der\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x03 \x03(\x0c\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12?\n\x06labels\x18\x05 \x03(\x0b\x32/.zlayer.cluster.v1.RegisterResponse.LabelsEntry\x12\x1a\n\x12heartbeat_ttl_secs\x18\x06 \x01(\r\x12\x1c\n\x14heartbeat_grace_secs\x18\x07 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x81\x01\n\x11JoinServerRequest\x12\x17\n\x0f\x62ootstrap_token\x18\x01 \x01(\t\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07node_id\x18\x04 \x01(\x04\x12\x11\n\traft_addr\x18\x05 \x01(\t\x12\x10\n\x08\x61pi_addr\x18\x06 \x01(\t\"|\n\x12JoinServerResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x63\x65rtificate_der\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x03 \x03(\x0c\x12\x12\n\ncluster_id\x18\x04 \x01(\t\x12\x18\n\x10sealed_authority\x18\x05 \x01(\x0c\"\x12\n\x10\x43hallengeRequest\"6\n\x11\x43hallengeResponse\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x12\n\nvalid_secs\x18\x02 \x01(\r\"^\n\x0cRenewRequest\x12\x1b\n\x13old_certificate_der\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63sr_der\x18\x02 \x01(\x0c\x12\r\n\x05nonce\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"8\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_der\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61_der\x18\x02 \x03(\x0c\x32\xe0\x02\n\nEnrollment\x12S\n\x08Register\x12\".zlayer.cluster.v1.RegisterRequest\x1a#.zlayer.cluster.v1.RegisterResponse\x12Y\n\nJoinServer\x12$.zlayer.cluster.v1.JoinServerRequest\x1a%.zlayer.cluster.v1.JoinServerResponse\x12V\n\tChallenge\x12#.zlayer.cluster.v1.ChallengeRequest\x1a$.zlayer.cluster.v1.ChallengeResponse\x12J\n\x05Renew\x12\x1f.zlayer.cluster.v1.RenewRequest\x1a .zlayer.cluster.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,14 +45,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERRESPONSE']._serialized_end=680
   _globals['_REGISTERRESPONSE_LABELSENTRY']._serialized_start=366
   _globals['_REGISTERRESPONSE_LABELSENTRY']._serialized_end=411
-  _globals['_CHALLENGEREQUEST']._serialized_start=682
-  _globals['_CHALLENGEREQUEST']._serialized_end=700
-  _globals['_CHALLENGERESPONSE']._serialized_start=702
-  _globals['_CHALLENGERESPONSE']._serialized_end=756
-  _globals['_RENEWREQUEST']._serialized_start=758
-  _globals['_RENEWREQUEST']._serialized_end=852
-  _globals['_RENEWRESPONSE']._serialized_start=854
-  _globals['_RENEWRESPONSE']._serialized_end=910
-  _globals['_ENROLLMENT']._serialized_start=913
-  _globals['_ENROLLMENT']._serialized_end=1174
+  _globals['_JOINSERVERREQUEST']._serialized_start=683
+  _globals['_JOINSERVERREQUEST']._serialized_end=812
+  _globals['_JOINSERVERRESPONSE']._serialized_start=814
+  _globals['_JOINSERVERRESPONSE']._serialized_end=938
+  _globals['_CHALLENGEREQUEST']._serialized_start=940
+  _globals['_CHALLENGEREQUEST']._serialized_end=958
+  _globals['_CHALLENGERESPONSE']._serialized_start=960
+  _globals['_CHALLENGERESPONSE']._serialized_end=1014
+  _globals['_RENEWREQUEST']._serialized_start=1016
+  _globals['_RENEWREQUEST']._serialized_end=1110
+  _globals['_RENEWRESPONSE']._serialized_start=1112
+  _globals['_RENEWRESPONSE']._serialized_end=1168
+  _globals['_ENROLLMENT']._serialized_start=1171
+  _globals['_ENROLLMENT']._serialized_end=1523
 # @@protoc_insertion_point(module_scope)

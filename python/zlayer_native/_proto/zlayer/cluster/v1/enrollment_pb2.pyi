@@ -183,6 +183,80 @@ class RegisterResponse(_message.Message):
 Global___RegisterResponse: _TypeAlias = RegisterResponse  # noqa: Y015
 
 @_typing.final
+class JoinServerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOOTSTRAP_TOKEN_FIELD_NUMBER: _builtins.int
+    CSR_DER_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    RAFT_ADDR_FIELD_NUMBER: _builtins.int
+    API_ADDR_FIELD_NUMBER: _builtins.int
+    bootstrap_token: _builtins.str
+    """As in RegisterRequest; the token's role is `server`."""
+    csr_der: _builtins.bytes
+    name: _builtins.str
+    """Name for people, as NodeProfile.name; empty: `server-<node id>`."""
+    node_id: _builtins.int
+    """1..999; 0: the cluster allots one."""
+    raft_addr: _builtins.str
+    """`host:port` where the other servers will dial this one, and where its HTTP API is."""
+    api_addr: _builtins.str
+    def __init__(
+        self,
+        *,
+        bootstrap_token: _builtins.str = ...,
+        csr_der: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        node_id: _builtins.int = ...,
+        raft_addr: _builtins.str = ...,
+        api_addr: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_addr", b"api_addr", "bootstrap_token", b"bootstrap_token", "csr_der", b"csr_der", "name", b"name", "node_id", b"node_id", "raft_addr", b"raft_addr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinServerRequest: _TypeAlias = JoinServerRequest  # noqa: Y015
+
+@_typing.final
+class JoinServerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_DER_FIELD_NUMBER: _builtins.int
+    CA_DER_FIELD_NUMBER: _builtins.int
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    SEALED_AUTHORITY_FIELD_NUMBER: _builtins.int
+    node_id: _builtins.int
+    """Also in the certificate's URI."""
+    certificate_der: _builtins.bytes
+    cluster_id: _builtins.str
+    sealed_authority: _builtins.bytes
+    """An ECIES box for the key of the CSR (python/zlayer_native/identity/sealed.py); its context is the URI in the
+    certificate.
+    """
+    @_builtins.property
+    def ca_der(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        node_id: _builtins.int = ...,
+        certificate_der: _builtins.bytes = ...,
+        ca_der: _abc.Iterable[_builtins.bytes] | None = ...,
+        cluster_id: _builtins.str = ...,
+        sealed_authority: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_der", b"ca_der", "certificate_der", b"certificate_der", "cluster_id", b"cluster_id", "node_id", b"node_id", "sealed_authority", b"sealed_authority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinServerResponse: _TypeAlias = JoinServerResponse  # noqa: Y015
+
+@_typing.final
 class ChallengeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

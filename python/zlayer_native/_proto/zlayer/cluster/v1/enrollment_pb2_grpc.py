@@ -39,6 +39,11 @@ class EnrollmentStub:
                 request_serializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.RegisterRequest.SerializeToString,
                 response_deserializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.RegisterResponse.FromString,
                 _registered_method=True)
+        self.JoinServer = channel.unary_unary(
+                '/zlayer.cluster.v1.Enrollment/JoinServer',
+                request_serializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.JoinServerRequest.SerializeToString,
+                response_deserializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.JoinServerResponse.FromString,
+                _registered_method=True)
         self.Challenge = channel.unary_unary(
                 '/zlayer.cluster.v1.Enrollment/Challenge',
                 request_serializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.ChallengeRequest.SerializeToString,
@@ -60,6 +65,16 @@ class EnrollmentServicer:
         Errors: UNAUTHENTICATED (the token does not admit; one text for every cause), RESOURCE_EXHAUSTED
         (a genuine token without uses left, or a rate limit), INVALID_ARGUMENT (the CSR or a field),
         PERMISSION_DENIED (labels outside the token's bounds), FAILED_PRECONDITION (another cluster).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JoinServer(self, request, context):
+        """Lets a new server in: redeems a token for servers as Register does, records where the server is, signs its
+        certificate, and hands over the cluster's authority (CA key, token signer), sealed for the key of the CSR.
+        A repeat with the same token and the same key returns the same id and counts nothing.
+        Errors: as Register; INVALID_ARGUMENT also for an address that the other servers could not dial.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,6 +102,11 @@ def add_EnrollmentServicer_to_server(servicer, server):
                     servicer.Register,
                     request_deserializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.RegisterRequest.FromString,
                     response_serializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.RegisterResponse.SerializeToString,
+            ),
+            'JoinServer': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinServer,
+                    request_deserializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.JoinServerRequest.FromString,
+                    response_serializer=zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.JoinServerResponse.SerializeToString,
             ),
             'Challenge': grpc.unary_unary_rpc_method_handler(
                     servicer.Challenge,
@@ -126,6 +146,33 @@ class Enrollment:
             '/zlayer.cluster.v1.Enrollment/Register',
             zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.RegisterRequest.SerializeToString,
             zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.RegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinServer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zlayer.cluster.v1.Enrollment/JoinServer',
+            zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.JoinServerRequest.SerializeToString,
+            zlayer_dot_cluster_dot_v1_dot_enrollment__pb2.JoinServerResponse.FromString,
             options,
             channel_credentials,
             insecure,

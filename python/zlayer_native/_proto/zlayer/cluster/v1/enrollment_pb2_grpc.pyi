@@ -40,6 +40,12 @@ class EnrollmentStub:
     (a genuine token without uses left, or a rate limit), INVALID_ARGUMENT (the CSR or a field),
     PERMISSION_DENIED (labels outside the token's bounds), FAILED_PRECONDITION (another cluster).
     """
+    JoinServer: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.JoinServerRequest, _enrollment_pb2.JoinServerResponse]
+    """Lets a new server in: redeems a token for servers as Register does, records where the server is, signs its
+    certificate, and hands over the cluster's authority (CA key, token signer), sealed for the key of the CSR.
+    A repeat with the same token and the same key returns the same id and counts nothing.
+    Errors: as Register; INVALID_ARGUMENT also for an address that the other servers could not dial.
+    """
     Challenge: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ChallengeRequest, _enrollment_pb2.ChallengeResponse]
     """A fresh nonce for one Renew."""
     Renew: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RenewRequest, _enrollment_pb2.RenewResponse]
@@ -56,6 +62,12 @@ class EnrollmentAsyncStub(EnrollmentStub):
     Errors: UNAUTHENTICATED (the token does not admit; one text for every cause), RESOURCE_EXHAUSTED
     (a genuine token without uses left, or a rate limit), INVALID_ARGUMENT (the CSR or a field),
     PERMISSION_DENIED (labels outside the token's bounds), FAILED_PRECONDITION (another cluster).
+    """
+    JoinServer: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.JoinServerRequest, _enrollment_pb2.JoinServerResponse]  # type: ignore[assignment]
+    """Lets a new server in: redeems a token for servers as Register does, records where the server is, signs its
+    certificate, and hands over the cluster's authority (CA key, token signer), sealed for the key of the CSR.
+    A repeat with the same token and the same key returns the same id and counts nothing.
+    Errors: as Register; INVALID_ARGUMENT also for an address that the other servers could not dial.
     """
     Challenge: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ChallengeRequest, _enrollment_pb2.ChallengeResponse]  # type: ignore[assignment]
     """A fresh nonce for one Renew."""
@@ -76,6 +88,18 @@ class EnrollmentServicer(metaclass=_abc_1.ABCMeta):
         Errors: UNAUTHENTICATED (the token does not admit; one text for every cause), RESOURCE_EXHAUSTED
         (a genuine token without uses left, or a rate limit), INVALID_ARGUMENT (the CSR or a field),
         PERMISSION_DENIED (labels outside the token's bounds), FAILED_PRECONDITION (another cluster).
+        """
+
+    @_abc_1.abstractmethod
+    def JoinServer(
+        self,
+        request: _enrollment_pb2.JoinServerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.JoinServerResponse, _abc.Awaitable[_enrollment_pb2.JoinServerResponse]]:
+        """Lets a new server in: redeems a token for servers as Register does, records where the server is, signs its
+        certificate, and hands over the cluster's authority (CA key, token signer), sealed for the key of the CSR.
+        A repeat with the same token and the same key returns the same id and counts nothing.
+        Errors: as Register; INVALID_ARGUMENT also for an address that the other servers could not dial.
         """
 
     @_abc_1.abstractmethod
