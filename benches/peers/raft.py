@@ -34,7 +34,7 @@ from benches.peers.raft_table import (  # noqa: E402
     medians,
     ratios,
 )
-from benches.peers.waiting import free_ports  # noqa: E402
+from benches.peers.waiting import free_ports, wait_quiet  # noqa: E402
 from zlayer_native.cli.figures import fdatasync_us  # noqa: E402
 from zlayer_native.cli.raft_bench import failover_figures  # noqa: E402
 
@@ -111,10 +111,11 @@ def measure_commits(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]
     runs: dict[str, list[dict[str, Any]]] = {store: [] for store in args.stores}
     for _ in range(args.repeats):
         for store in random.sample(args.stores, len(args.stores)):
+            busy = wait_quiet(args.patience)
             with tempfile.TemporaryDirectory(dir=args.dir) as folder:
                 disk = fdatasync_us(Path(folder))
                 loads = COMMITS[store](args, Path(folder))
-            runs[store].append({"fdatasync_us": disk, "loads": loads})
+            runs[store].append({"busy_before": busy, "fdatasync_us": disk, "loads": loads})
             for load in loads:
                 rate, p50 = load["commits_per_second"], load["p50_ms"]
                 print(store, load["in_flight"], f"{rate:.0f}/s p50 {p50:.3f} ms", file=sys.stderr)
@@ -126,8 +127,10 @@ def measure_kills(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     rows = [row for row in KILLS if row.split()[0] in args.stores and args.kills]
     figures = {}
     for row in random.sample(rows, len(rows)):
+        busy = wait_quiet(args.patience)
         with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-            figures[row] = failover_figures(KILLS[row](args, Path(folder)))
+            rounds = KILLS[row](args, Path(folder))
+        figures[row] = {"busy_before": busy, **failover_figures(rounds)}
         print(row, figures[row], file=sys.stderr)
     return {row: figures[row] for row in rows}
 
@@ -180,6 +183,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--stores", nargs="+", choices=list(COMMITS), default=list(COMMITS))
+    parser.add_argument(
+        "--patience", type=float, default=60, help="seconds to wait for a quiet machine, each time"
+    )
     parser.add_argument("--dir", type=Path, default=None, help="where the data is; not a tmpfs")
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()

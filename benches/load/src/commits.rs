@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use zlayer_core::command::Command;
+use zlayer_core::command::{Command, Outcome};
+use zlayer_core::record::Value;
 use zlayer_node::{ControlLog, ProposeError};
 
 use crate::clock::monotonic_ns;
@@ -31,10 +32,24 @@ pub fn run_commits(log: &Arc<dyn ControlLog>, options_json: &[u8]) -> Result<Vec
     }
 }
 
-/// The smallest command that carries a value of so many bytes. Refused when it is applied, since there is no such
-/// token; replicated and made durable all the same.
+/// Keys that are written to, in turn; as many as at etcd.
+const KEYS: u64 = 100;
+
+/// What every commit of a load is: a value under a key, whatever was there.
 fn command(number: u64, value_bytes: usize) -> Command {
-    Command::RevokeToken { jti: format!("{number:0>value_bytes$}") }
+    Command::Put {
+        key: format!("key-{}", number % KEYS),
+        value: Value(format!("{number:0>value_bytes$}").into_bytes()),
+        if_revision: None,
+    }
+}
+
+/// Of a command that was applied: `None` if it was written, why not if it was refused.
+fn refused(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Written { .. } => None,
+        other => Some(format!("{other:?}")),
+    }
 }
 
 /// One commit after another.
@@ -48,7 +63,7 @@ impl Turn for CommitTurn {
     async fn beat(&mut self) -> Result<(), String> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let committed = self.log.propose(command(number, self.value_bytes)).await;
-        committed.map(drop).map_err(|error| error.to_string())
+        refused(&committed.map_err(|error| error.to_string())?).map_or(Ok(()), Err)
     }
 }
 
