@@ -44,6 +44,17 @@ def ratios(ours: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, 
     ]
 
 
+def cpu_bounds(figures: Mapping[str, Any], cores: int) -> dict[str, int]:
+    """By number in flight: commits per second if the servers had all cores and the client none.
+
+    Servers in processes of their own share the machine with the client that drives them.
+    """
+    return {
+        str(load["in_flight"]): round(1000 * cores / load["cpu_seconds_per_1000"])
+        for load in figures["loads"]
+    }
+
+
 def commit_table(stores: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: a row for each number in flight and store."""
     lines = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benches.peers.raft_table import commit_table, failover_table, medians, ratios
+from benches.peers.raft_table import commit_table, cpu_bounds, failover_table, medians, ratios
 
 
 def load(in_flight: int, rate: float, p50: float = 1.0) -> dict[str, Any]:
@@ -59,6 +59,11 @@ def test_ratios_are_ours_by_theirs() -> None:
         "p99_ms": 0.5,
         "cpu_seconds_per_1000": 1.0,
     }
+
+
+def test_servers_do_no_more_than_all_cores_allow() -> None:
+    # Half a second of a core for a thousand.
+    assert cpu_bounds({"loads": [load(1, 10), load(64, 100)]}, 2) == {"1": 4000, "64": 4000}
 
 
 def test_the_table_has_the_stores_of_each_depth_together() -> None:
