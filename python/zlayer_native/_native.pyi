@@ -103,8 +103,14 @@ class ServerNode:
 
         `{"form": {"members": [M, …]}}`, `{"add": M}`, `{"promote": {"ids": [2, 3]}}`,
         `{"remove": {"id": 3}}`, `{"move": M}`, `{"transfer": {"to": 2}}`, `{"barrier": {}}` or
-        `{"members": {}}`, with M as `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
+        `{"members": {}}` or `{"snapshot": {"path": "/new/file"}}`, with M as `{"id": 2, "raft_addr": "host:port", "api_addr": "host:port"}`.
         """
+    def hold(self, ticket: int, ended: int, wanted_json: bytes) -> None:
+        """Acquires a lock and renews it; answered under `ticket`, then under `ended` when it ends.
+
+        `{"name", "holder": 32 hex digits, "owner", "ttl_ms", "wait_ms": null for ever}`.
+        """
+    def release(self, ticket: int, name: str, fence: int) -> None: ...
     def members(self) -> bytes:
         """The servers as JSON: `items` of `id`, `raft_addr`, `api_addr`, `voter`; `is_changing`."""
     def wake_fd(self) -> int: ...
@@ -114,6 +120,10 @@ class ServerNode:
     def node(self, node_id: int) -> bytes | None: ...
     def tokens(self) -> bytes: ...
     def token(self, jti: str) -> bytes | None: ...
+    def value(self, key: str) -> bytes | None:
+        """A key's record as JSON, its value in base64."""
+    def values(self, prefix: str, after: str, limit: int) -> bytes: ...
+    def locks(self) -> bytes: ...
     def events(self, after: int, limit: int) -> bytes: ...
     def revision(self) -> int:
         """Newest event revision."""
@@ -145,6 +155,12 @@ class WorkerSession:
 
 def inherited_sockets() -> list[int]:
     """Descriptors of this process's session sockets, each told once: a forked child closes them."""
+
+def inspect_backup(path: str) -> bytes:
+    """What a backup file says of itself, as JSON; it is read whole and checked."""
+
+def restore_backup(path: str, control_dir: str, cluster_id: str, node_id: int) -> None:
+    """Makes the control directory of a new cluster's first server out of a backup file."""
 
 def run_load(options_json: bytes) -> bytes:
     """Runs the load swarm until it is done, with the GIL released; JSON in, one JSON object out."""

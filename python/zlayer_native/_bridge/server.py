@@ -13,6 +13,7 @@ from zlayer_native._native import ServerNode
 from zlayer_native.errors import (
     MEMBERSHIP_CODES,
     REFUSALS,
+    CoreError,
     CoreStopped,
     NoLeader,
     NotLeader,
@@ -250,6 +251,8 @@ def _error(error: dict[str, Any]) -> Exception:
             return NotLeader(message, leader_id=error.get("leader_id"))
         case "no_leader":
             return NoLeader(message)
+        case "backup":
+            return CoreError(message)
         case "unknown":
             return OutcomeUnknown(message)
         case "overloaded":

@@ -27,5 +27,5 @@ mod tls;
 
 pub use error::NodeError;
 pub use options::{MemberOptions, RaftOptions, ServerLimits, ServerOptions};
-pub use server::{Answered, Asked, AskedError, Completion, NodesQuery, ServerNode};
-pub use zlayer_raft::{ControlLog, MembershipError, ProposeError};
+pub use server::{Answered, Asked, AskedError, Completion, NodesQuery, ServerNode, Wanted};
+pub use zlayer_raft::{ControlLog, MembershipError, ProposeError, backup};

@@ -36,6 +36,7 @@ pub(crate) fn ttl_error(error: &TtlConfigError) -> PyErr {
 pub(crate) fn asked_error(error: &AskedError) -> serde_json::Value {
     let (code, leader) = match error {
         AskedError::Alone => ("alone", None),
+        AskedError::Backup { .. } => ("backup", None),
         AskedError::Log(error) => match error {
             ProposeError::Overloaded => ("overloaded", None),
             ProposeError::NotLeader { leader } => ("not_leader", Some(leader)),

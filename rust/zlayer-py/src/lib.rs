@@ -8,6 +8,7 @@
 // `zlayer_node::memory`.
 #![allow(unsafe_code)]
 
+mod backup;
 mod enter;
 mod errors;
 mod lease;
@@ -22,6 +23,8 @@ static ALLOCATOR: zlayer_node::memory::ConnectionAlloc = zlayer_node::memory::Co
 /// The module `zlayer_native._native`; its twin is `_native.pyi`.
 #[pyo3::pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use crate::backup::{inspect_backup, restore_backup};
     #[pymodule_export]
     use crate::lease::{AdaptiveTtlConfig, ExpiredLease, LeaseTable};
     #[pymodule_export]

@@ -2,9 +2,9 @@
 
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use zlayer_core::command::{Command, Outcome};
+use zlayer_core::command::{Command, HeldLock, Outcome};
 use zlayer_node::{
-    Answered, Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions,
+    Answered, Asked, AskedError, Completion, NodesQuery, ServerNode as Node, ServerOptions, Wanted,
 };
 
 use crate::enter::Home;
@@ -58,6 +58,20 @@ impl ServerNode {
         Ok(())
     }
 
+    fn hold(&self, ticket: u64, ended: u64, wanted_json: &[u8]) -> PyResult<()> {
+        self.home.check()?;
+        let wanted: Wanted = serde_json::from_slice(wanted_json)
+            .map_err(|error| CoreError::new_err(format!("lock: {error}")))?;
+        self.node.hold(ticket, ended, wanted);
+        Ok(())
+    }
+
+    fn release(&self, ticket: u64, name: String, fence: u64) -> PyResult<()> {
+        self.home.check()?;
+        self.node.release(ticket, HeldLock { name, fence });
+        Ok(())
+    }
+
     fn members(&self) -> PyResult<Vec<u8>> {
         self.home.check()?;
         Ok(self.node.members_json())
@@ -95,6 +109,19 @@ impl ServerNode {
     fn token(&self, jti: &str) -> PyResult<Option<Vec<u8>>> {
         self.home.check()?;
         Ok(self.node.token_json(jti))
+    }
+
+    fn value(&self, key: &str) -> PyResult<Option<Vec<u8>>> {
+        self.home.check()?;
+        Ok(self.node.value_json(key))
+    }
+
+    fn values(&self, py: Python<'_>, prefix: &str, after: &str, limit: usize) -> PyResult<Vec<u8>> {
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.values_json(prefix, after, limit)))
+    }
+
+    fn locks(&self, py: Python<'_>) -> PyResult<Vec<u8>> {
+        self.home.enter(py, || Ok::<_, PyErr>(self.node.locks_json()))
     }
 
     fn events(&self, py: Python<'_>, after: u64, limit: usize) -> PyResult<Vec<u8>> {

@@ -10,6 +10,7 @@
 //! here opens a socket or knows Python: [`Transport`] is the way to the other servers.
 
 mod applier;
+pub mod backup;
 mod codec;
 mod control_log;
 mod error;
@@ -26,13 +27,13 @@ pub use control_log::{
 };
 pub use error::{OpenError, ProposeError};
 pub use options::{LogOptions, Machine};
-#[cfg(any(test, feature = "sim"))]
-pub use replicated::switchboard;
 pub use replicated::{
     Answers, ChangeFuture, Kind, Lane, Members, MembershipError, Peer, PeerRefusal, Replicated,
     ReplicatedLimits, ReplicatedOptions, Requests, Target, Timers, Transport, TransportError,
     TransportFuture,
 };
+#[cfg(any(test, feature = "sim"))]
+pub use replicated::{bare_log, switchboard};
 pub use single_voter::SingleVoter;
 pub use state_view::StateView;
 pub use zlayer_wal::{WalError, WalLimits};

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::error::WalError;
 use crate::fs::{Fs, Lock, LockError};
 use crate::head::CLUSTER_ID_MAX;
+use crate::segment::Segment;
 use crate::snapshot::Snapshots;
+use crate::writer::create;
 
 /// Name of the lock file.
 const LOCK_NAME: &str = "LOCK";
@@ -142,6 +144,18 @@ impl LogDir {
         // A process that was killed may have left names that are not durable yet, and they are relied on now.
         place.sync_names()?;
         Ok(Self { place, lock })
+    }
+
+    /// Begins a log in a new directory whose next record has the index behind `index`: that of a snapshot which came
+    /// from elsewhere, and is saved next. One that is cut short in between is refused at its opening.
+    ///
+    /// # Errors
+    /// [`WalError::Missing`] where a log is there already; [`WalError::Io`].
+    pub fn begin_behind(&self, index: u64) -> Result<(), WalError> {
+        if self.place.list()?.iter().any(|name| Segment::parse(name).is_some()) {
+            return Err(WalError::missing(&self.place.dir, "there is a log already"));
+        }
+        create(&self.place, Segment { number: 1, first_index: index + 1 }, 0).map(drop)
     }
 
     /// Its snapshots.

@@ -21,9 +21,9 @@ use tonic::{Request, Response, Status, Streaming};
 use zlayer_wire::v1::control_plane_server::{ControlPlane, ControlPlaneServer};
 use zlayer_wire::v1::enrollment_server::{Enrollment, EnrollmentServer};
 use zlayer_wire::v1::{
-    AssignmentEvent, AssignmentSnapshot, ChallengeRequest, ChallengeResponse, RegisterRequest,
-    RegisterResponse, RenewRequest, RenewResponse, StatusAck, StatusReport,
-    WatchAssignmentsRequest, assignment_event::Kind,
+    AssignmentEvent, AssignmentSnapshot, ChallengeRequest, ChallengeResponse, JoinServerRequest,
+    JoinServerResponse, RegisterRequest, RegisterResponse, RenewRequest, RenewResponse, StatusAck,
+    StatusReport, WatchAssignmentsRequest, assignment_event::Kind,
 };
 
 use crate::pki::{CLUSTER, Ca};
@@ -207,6 +207,13 @@ impl Enrollment for Service {
         let answer =
             RegisterResponse { node_id, certificate_der, ca_der, cluster_id, ..Default::default() };
         Ok(Response::new(answer))
+    }
+
+    async fn join_server(
+        &self,
+        _: Request<JoinServerRequest>,
+    ) -> Result<Response<JoinServerResponse>, Status> {
+        Err(Status::unimplemented("workers alone join here"))
     }
 
     async fn challenge(

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout, timeout_at};
 use zlayer_core::command::Command;
 use zlayer_core::record::NodeId;
-use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Target, TransportError};
+use zlayer_raft::{MembershipError, ProposeError, Replicated, Target, TransportError};
 
 use super::members::{Answered, Asked, AskedError, ask};
+use super::shared::Shared;
 use crate::peers::PeerTransport;
 
 /// For a leader to be there. Chosen: several elections, and less than what a person waits for.
@@ -46,6 +47,11 @@ impl Request {
         }
     }
 
+    /// Whether the server that is asked answers it, whoever leads: it is never passed on.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Asked(asked) if asked.is_local())
+    }
+
     /// Whether giving it twice does what giving it once does, and answers the same.
     fn is_repeatable(&self) -> bool {
         match self {
@@ -69,15 +75,16 @@ impl Request {
                 | Command::Put { .. }
                 | Command::Delete { .. } => false,
             },
-            Self::Asked(asked) => matches!(asked, Asked::Members {} | Asked::Barrier {}),
+            Self::Asked(asked) => {
+                matches!(asked, Asked::Members {} | Asked::Barrier {} | Asked::RenewLocks { .. })
+            }
         }
     }
 }
 
 /// See the module.
 pub(super) struct Forwarder {
-    pub(super) log: Arc<dyn ControlLog>,
-    pub(super) node_id: NodeId,
+    pub(super) shared: Arc<Shared>,
     /// The other servers, and the way to them, where there are any.
     pub(super) others: Option<(Arc<Replicated>, Arc<PeerTransport>)>,
 }
@@ -94,31 +101,35 @@ enum Sent {
 
 /// Answers a request on this server: another one passed it on, or this one leads.
 pub(super) async fn answer(
-    log: Arc<dyn ControlLog>,
+    shared: Arc<Shared>,
     replicated: Option<Arc<Replicated>>,
     request: Request,
 ) -> Result<Answered, AskedError> {
     match request {
-        Request::Command(command) => Ok(log.propose(command).await?.into()),
-        Request::Asked(asked) => ask(&log, replicated.as_ref(), asked).await,
+        Request::Command(command) => Ok(shared.log.propose(command).await?.into()),
+        Request::Asked(asked) => ask(&shared, replicated.as_ref(), asked).await,
     }
 }
 
 impl Forwarder {
     async fn answer_here(&self, request: Request) -> Result<Answered, AskedError> {
         let replicated = self.others.as_ref().map(|(replicated, _)| Arc::clone(replicated));
-        answer(Arc::clone(&self.log), replicated, request).await
+        answer(Arc::clone(&self.shared), replicated, request).await
     }
 
     /// Answers a request here or wherever it can be answered.
     pub(super) async fn answer_anywhere(&self, request: Request) -> Result<Answered, AskedError> {
         let give_up = Instant::now() + LEADER_WAIT;
-        let mut leadership = self.log.leadership();
+        // What may have been done stays so, whatever later tries say.
+        let mut lost = None;
+        let mut leadership = self.shared.log.leadership();
         loop {
             let leader = leadership.borrow_and_update().leader;
             let result = match leader {
                 _ if self.is_answered_here(&request) => self.answer_here(request.clone()).await,
-                Some(leader) if leader == self.node_id => self.answer_here(request.clone()).await,
+                Some(leader) if leader == self.shared.node_id => {
+                    self.answer_here(request.clone()).await
+                }
                 Some(leader) => match self.send(leader, &request).await {
                     Sent::Answered(result) => result,
                     Sent::Lost(why) => Err(ProposeError::Unknown { why }.into()),
@@ -131,8 +142,11 @@ impl Forwarder {
             };
             let is_harmless =
                 is_elsewhere(&result) || request.is_repeatable() && is_unknown(&result);
+            if is_unknown(&result) {
+                lost.get_or_insert_with(|| result.clone());
+            }
             if !is_harmless || Instant::now() >= give_up {
-                return result;
+                return if is_elsewhere(&result) { lost.unwrap_or(result) } else { result };
             }
             let again = (Instant::now() + AGAIN).min(give_up);
             match leader {
@@ -143,7 +157,7 @@ impl Forwarder {
     }
 
     fn is_answered_here(&self, request: &Request) -> bool {
-        self.others.is_none() || matches!(request, Request::Asked(asked) if asked.is_local())
+        self.others.is_none() || request.is_local()
     }
 
     async fn send(&self, leader: NodeId, request: &Request) -> Sent {

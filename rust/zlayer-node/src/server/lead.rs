@@ -81,6 +81,7 @@ impl Ticker {
             tracing::info!("this server leads no more");
         }
         self.shared.engine.freeze();
+        self.shared.lock_leases.end();
         self.waiting.clear();
         self.in_flight = None;
         self.office = Office::Follows;
@@ -100,6 +101,7 @@ impl Ticker {
 
     fn begin(&mut self, id: LeaderId) {
         self.shared.engine.lead(records(&self.shared));
+        self.shared.lock_leases.begin(self.shared.clock.now());
         self.office = Office::Leads(id);
         let sittings = self.shared.seats.all();
         tracing::info!(term = id.term, sessions = sittings.len(), "this server leads");

@@ -2,15 +2,19 @@
 //! that can.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use zlayer_core::command::Outcome;
-use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role};
+use zlayer_core::command::{Command, HeldLock, Outcome};
+use zlayer_core::record::ServerRecord;
+use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role, backup};
 
+use super::shared::Shared;
+use crate::clock::Clock;
 use crate::options::MemberOptions;
 
 /// Between two tries to form the cluster. Chosen: the others start within seconds.
@@ -48,12 +52,22 @@ pub enum Asked {
     Barrier {},
     /// Who is in the cluster, as the leader sees them. Answered by a document.
     Members {},
+    /// Renews leases of locks. Answered by a document: `gone` are those that are held no more.
+    RenewLocks {
+        /// Which.
+        items: Vec<HeldLock>,
+    },
+    /// Saves all that is acknowledged by now in a new file on this server's machine. Answered by a document.
+    Snapshot {
+        /// Where.
+        path: PathBuf,
+    },
 }
 
 impl Asked {
     /// Whether the server that is asked answers it, whoever leads.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Form { .. } | Self::Barrier {})
+        matches!(self, Self::Form { .. } | Self::Barrier {} | Self::Snapshot { .. })
     }
 }
 
@@ -83,6 +97,12 @@ pub enum AskedError {
     /// The members were not changed.
     #[error(transparent)]
     Members(#[from] MembershipError),
+    /// The backup was not made.
+    #[error("{why}")]
+    Backup {
+        /// Which file, and why.
+        why: String,
+    },
     /// This server has no others.
     #[error("this server is alone: it was started without the others")]
     Alone,
@@ -90,22 +110,40 @@ pub enum AskedError {
 
 /// Asks this server, which leads where that matters.
 pub(super) async fn ask(
-    log: &Arc<dyn ControlLog>,
+    shared: &Shared,
     replicated: Option<&Arc<Replicated>>,
     asked: Asked,
 ) -> Result<Answered, AskedError> {
-    if asked == (Asked::Barrier {}) {
-        log.read_barrier().await?;
-        return Ok(Outcome::Done.into());
+    let log = &shared.log;
+    match asked {
+        Asked::Barrier {} => {
+            log.read_barrier().await?;
+            return Ok(Outcome::Done.into());
+        }
+        Asked::Snapshot { path } => return save(log, path).await,
+        Asked::RenewLocks { items } => return renew(shared, &items).await,
+        _ => {}
     }
     let Some(replicated) = replicated else { return Err(AskedError::Alone) };
     match asked {
         Asked::Form { members } => replicated.form(addresses(members)),
         Asked::Add(MemberOptions { id, raft_addr, api_addr }) => {
+            // Also one that was removed before it ever was a member, which the engine can't know.
+            let is_struck = |server: &ServerRecord| server.removed;
+            if log.state().with_state(|state| state.server(id).is_some_and(is_struck)) {
+                return Err(MembershipError::Retired { id }.into());
+            }
             replicated.add_learner(id, raft_addr, api_addr)
         }
         Asked::Promote { ids } => replicated.promote(ids.into_iter().collect()),
-        Asked::Remove { id } => replicated.remove(id),
+        Asked::Remove { id } => {
+            strike(log, replicated, id).await?;
+            return match replicated.remove(id).await {
+                // It was not taken in yet, or `enrolled` was quicker.
+                Ok(()) | Err(MembershipError::NotMember { .. }) => Ok(Outcome::Done.into()),
+                Err(error) => Err(error.into()),
+            };
+        }
         Asked::Move(MemberOptions { id, raft_addr, api_addr }) => {
             replicated.move_member(id, raft_addr, api_addr)
         }
@@ -114,10 +152,53 @@ pub(super) async fn ask(
             replicated.confirm_leader().await?;
             return Ok(Answered::Document(document(Some(replicated))));
         }
-        Asked::Barrier {} => return Ok(Outcome::Done.into()),
+        Asked::Barrier {} | Asked::Snapshot { .. } | Asked::RenewLocks { .. } => {
+            return Ok(Outcome::Done.into());
+        }
     }
     .await?;
     Ok(Outcome::Done.into())
+}
+
+/// Renews on the leader, which confirms that it is before it says so.
+async fn renew(shared: &Shared, items: &[HeldLock]) -> Result<Answered, AskedError> {
+    let renewed =
+        shared.state.with_state(|state| shared.lock_leases.renew(items, state, shared.clock.now()));
+    let Some(gone) = renewed else { return Err(ProposeError::NoLeader.into()) };
+    shared.log.confirm_leader().await?;
+    Ok(Answered::Document(json!({"gone": gone})))
+}
+
+/// Saves a backup of the state as it is once all that was acknowledged before is in it.
+async fn save(log: &Arc<dyn ControlLog>, path: PathBuf) -> Result<Answered, AskedError> {
+    log.read_barrier().await?;
+    let state = log.state();
+    let saved = tokio::task::spawn_blocking(move || {
+        let copy = state.with_state(zlayer_core::state::State::clone);
+        backup::save(&path, &copy, Clock::unix())
+    });
+    let failed = |why: String| AskedError::Backup { why };
+    let header = saved.await.map_err(|error| failed(error.to_string()))?;
+    let header = header.map_err(|error| failed(error.to_string()))?;
+    Ok(Answered::Document(serde_json::to_value(&header).unwrap_or_default()))
+}
+
+/// Notes that a server is to go, so that it is not taken in again, whatever becomes of the change of members.
+async fn strike(
+    log: &Arc<dyn ControlLog>,
+    replicated: &Replicated,
+    id: u64,
+) -> Result<(), AskedError> {
+    let members = replicated.members();
+    let is_recorded = log.state().with_state(|state| state.server(id).is_some());
+    if !members.peers.contains_key(&id) && !is_recorded {
+        return Err(MembershipError::NotMember { id }.into());
+    }
+    if members.voters.len() == 1 && members.voters.contains(&id) {
+        return Err(MembershipError::LastVoter.into());
+    }
+    log.propose(Command::RemoveServer { id }).await?;
+    Ok(())
 }
 
 fn addresses(members: Vec<MemberOptions>) -> BTreeMap<u64, (String, String)> {
@@ -168,6 +249,15 @@ pub(super) fn show(replicated: Option<&Arc<Replicated>>) -> Vec<u8> {
     serde_json::to_vec(&document(replicated)).unwrap_or_default()
 }
 
+/// What a member does, as far as others see it.
+fn role(votes: bool, leads: bool) -> &'static str {
+    match (votes, leads) {
+        (_, true) => "leader",
+        (true, false) => "voter",
+        (false, false) => "learner",
+    }
+}
+
 /// The members; how far each is, and when it was heard, where this server leads.
 fn document(replicated: Option<&Arc<Replicated>>) -> Value {
     let members = replicated.map(|replicated| replicated.members()).unwrap_or_default();
@@ -177,11 +267,13 @@ fn document(replicated: Option<&Arc<Replicated>>) -> Value {
         .iter()
         .map(|(id, peer)| {
             let seen = health.peers.iter().find(|seen| seen.id == *id);
+            let votes = members.voters.contains(id);
             json!({
                 "id": id,
                 "raft_addr": peer.raft_addr,
                 "api_addr": peer.api_addr,
-                "voter": members.voters.contains(id),
+                "voter": votes,
+                "role": role(votes, health.leader == Some(*id)),
                 "matched": seen.map(|seen| seen.matched),
                 "lag": seen.map(|seen| seen.lag),
                 "silent_ms": seen.and_then(|seen| seen.silent_ms),

@@ -16,9 +16,12 @@ mod connection;
 mod control;
 mod drive;
 mod engine;
+mod enrolled;
 mod forward;
+mod holder;
 mod hosted;
 mod lead;
+mod lock_leases;
 mod members;
 mod meter;
 mod metrics;
@@ -47,13 +50,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
-use zlayer_core::command::Command;
+use zlayer_core::command::{Command, HeldLock};
 use zlayer_core::record::NodeId;
 use zlayer_raft::{
     ControlLog, LogOptions, Replicated, ReplicatedLimits, ReplicatedOptions, SingleVoter, Timers,
 };
 
 pub use completions::Completion;
+pub use holder::Wanted;
 pub use members::{Answered, Asked, AskedError};
 pub use views::NodesQuery;
 
@@ -67,7 +71,9 @@ use crate::wake::Wake;
 use completions::Completions;
 use control::Control;
 use engine::Engine;
+use enrolled::Enrolled;
 use forward::{Forwarder, Request};
+use holder::Holder;
 use peer_desk::PeerDesk;
 use relay::Relay;
 use shards::Shards;
@@ -87,6 +93,7 @@ pub struct ServerNode {
     local_addr: SocketAddr,
     others: Option<Others>,
     forwarder: Arc<Forwarder>,
+    holder: Arc<Holder>,
     control: Handle,
     running: Mutex<Option<Running>>,
     /// The process that the threads live in.
@@ -160,15 +167,25 @@ impl ServerNode {
             others.begin(&shared, raft, options.node_id);
         }
         let forwarder = Arc::new(Forwarder {
-            log: Arc::clone(&shared.log),
-            node_id: options.node_id,
+            shared: Arc::clone(&shared),
             others: others
                 .as_ref()
                 .map(|others| (Arc::clone(&others.replicated), others.net.transport())),
         });
+        let holder = Arc::new(Holder::new(Arc::clone(&shared), Arc::clone(&forwarder)));
         let running = Mutex::new(Some(Running { thread, ended }));
         let process = std::process::id();
-        Ok(Self { shared, completions, local_addr, others, forwarder, control, running, process })
+        Ok(Self {
+            shared,
+            completions,
+            local_addr,
+            others,
+            forwarder,
+            holder,
+            control,
+            running,
+            process,
+        })
     }
 
     /// Where the other servers reach this one; `None` where it is alone.
@@ -212,6 +229,26 @@ impl ServerNode {
         Arc::clone(&self.shared.log)
     }
 
+    /// Acquires a lock and holds it from then on, renewing it by itself. Answered twice: under `ticket` when it is
+    /// held, or why it is not; under `ended` when it is held no more, by `{"lost": why}`, or null where it was let go
+    /// of.
+    pub fn hold(&self, ticket: u64, ended: u64, wanted: Wanted) {
+        let (Some(acquired), Some(ended)) =
+            (self.completions.begin(ticket), self.completions.begin(ended))
+        else {
+            return;
+        };
+        self.control.spawn(Arc::clone(&self.holder).hold(wanted, acquired, ended));
+    }
+
+    /// Lets go of a lock.
+    pub fn release(&self, ticket: u64, lock: HeldLock) {
+        if let Some(in_work) = self.completions.begin(ticket) {
+            let holder = Arc::clone(&self.holder);
+            self.control.spawn(async move { in_work.answer(holder.release(lock).await) });
+        }
+    }
+
     /// A descriptor that is readable while answers, new events or a terminal error wait. Lives as long as `self`.
     pub fn wake_fd(&self) -> RawFd {
         self.shared.wake.fd()
@@ -245,6 +282,21 @@ impl ServerNode {
     /// One token.
     pub fn token_json(&self, jti: &str) -> Option<Vec<u8>> {
         views::token(&self.shared, jti)
+    }
+
+    /// A key's record, with its value in base64.
+    pub fn value_json(&self, key: &str) -> Option<Vec<u8>> {
+        views::value(&self.shared, key)
+    }
+
+    /// A page of the keys that begin with `prefix`, after `after`: `{"items": […], "revision": index}`.
+    pub fn values_json(&self, prefix: &str, after: &str, limit: usize) -> Vec<u8> {
+        views::values(&self.shared, prefix, after, limit)
+    }
+
+    /// The locks that are held: `{"items": […], "revision": index of the last change}`.
+    pub fn locks_json(&self) -> Vec<u8> {
+        views::locks(&self.shared)
     }
 
     /// Events after a revision: `{"items": […], "revision": newest, "first_kept": oldest}`.
@@ -324,7 +376,6 @@ impl Others {
     /// Answers the others, relays to them, and forms the cluster where that is this server's part.
     fn begin(&self, shared: &Arc<Shared>, raft: &RaftOptions, node_id: u64) {
         self.net.serve(Arc::new(PeerDesk {
-            log: Arc::downgrade(&shared.log),
             replicated: Arc::downgrade(&self.replicated),
             shared: Arc::downgrade(shared),
         }));
@@ -334,6 +385,9 @@ impl Others {
             transport: self.net.transport(),
         };
         self.net.spawn(relay.run());
+        let enrolled =
+            Enrolled { shared: Arc::clone(shared), replicated: Arc::clone(&self.replicated) };
+        self.net.spawn(enrolled.run());
         if raft.forms(node_id) {
             self.net.spawn(members::form(Arc::clone(&self.replicated), raft.members.clone()));
         }

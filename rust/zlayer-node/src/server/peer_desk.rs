@@ -6,17 +6,16 @@ use std::sync::Weak;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tonic::{Status, Streaming};
-use zlayer_raft::{ControlLog, Replicated, Requests};
+use zlayer_raft::{Replicated, Requests};
 use zlayer_wire::raft::{SessionAnswers, SessionNews};
 
-use super::forward::answer;
+use super::forward::{Request, answer};
 use super::hosted::host;
 use super::shared::Shared;
 use crate::peers::{Answerer, Streamed};
 
 /// See the module. Holds neither the log nor the server: both end when they are told to, whoever still asks.
 pub(super) struct PeerDesk {
-    pub(super) log: Weak<dyn ControlLog>,
     pub(super) replicated: Weak<Replicated>,
     pub(super) shared: Weak<Shared>,
 }
@@ -46,17 +45,21 @@ impl Answerer for PeerDesk {
         from: u64,
         request: Bytes,
     ) -> Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send + 'static>> {
-        let (log, replicated) = (self.log.upgrade(), self.replicated.upgrade());
+        let (shared, replicated) = (self.shared.upgrade(), self.replicated.upgrade());
         Box::pin(async move {
             let stops = || Status::unavailable("the server stops");
-            let (log, replicated) = (log.ok_or_else(stops)?, replicated.ok_or_else(stops)?);
+            let (shared, replicated) = (shared.ok_or_else(stops)?, replicated.ok_or_else(stops)?);
             if !replicated.members().peers.contains_key(&from) {
                 return Err(Status::permission_denied("not a member"));
             }
-            let request = serde_json::from_slice(&request)
+            let request: Request = serde_json::from_slice(&request)
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            // What it does on this machine is for whoever runs this machine.
+            if request.is_local() {
+                return Err(Status::invalid_argument("that is not asked of another server"));
+            }
             // Whoever asked may go: what was begun is finished.
-            let answered = tokio::spawn(answer(log, Some(replicated), request)).await;
+            let answered = tokio::spawn(answer(shared, Some(replicated), request)).await;
             let answered = answered.map_err(|error| Status::internal(error.to_string()))?;
             let body = serde_json::to_vec(&answered);
             body.map(Bytes::from).map_err(|error| Status::internal(error.to_string()))

@@ -16,6 +16,7 @@ use zlayer_raft::{ControlLog, StateView};
 use super::connection::Connection;
 use super::engine::{Engine, Lease, OpenError};
 use super::hosted::Hosts;
+use super::lock_leases::LockLeases;
 use super::metrics::Metrics;
 use super::registry::Registry;
 use super::seats::Seats;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) hosts: Hosts,
     pub(crate) metrics: Metrics,
     pub(crate) engine: Engine,
+    /// Leases of locks, while this server leads.
+    pub(crate) lock_leases: LockLeases,
     /// There has been no leader for long: nobody is served here.
     outage: AtomicBool,
     pub(crate) log: Arc<dyn ControlLog>,
@@ -110,6 +113,7 @@ impl Shared {
             registry: Registry::default(),
             seats: Seats::default(),
             hosts: Hosts::default(),
+            lock_leases: LockLeases::default(),
             outage: AtomicBool::new(false),
             metrics: Metrics::default(),
             engine,

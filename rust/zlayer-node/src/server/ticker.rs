@@ -65,6 +65,7 @@ impl Ticker {
         // Of several servers none leads before it has asked the others.
         let office = match own.filter(|_| shared.engine.leads()) {
             Some(own) => {
+                shared.lock_leases.begin(shared.clock.now());
                 shared.engine.tell_all(records(&shared));
                 Office::Leads(own)
             }
@@ -123,6 +124,7 @@ impl Ticker {
         if matches!(self.office, Office::Follows) {
             self.look_who_leads();
         }
+        self.let_locks_go();
         self.ticks += 1;
         if self.ticks.is_multiple_of(TICKS_PER_SECOND) {
             let beats = self.shared.metrics.beats.get();
@@ -136,6 +138,25 @@ impl Ticker {
         if self.shared.engine.is_broken() {
             self.shared.fail("the liveness engine panicked".into());
         }
+    }
+
+    /// Lets go of the locks whose holders did not renew them, if this server still leads as it did when it decided.
+    fn let_locks_go(&self) {
+        let now = self.shared.clock.now();
+        let items = self.shared.state.with_state(|state| self.shared.lock_leases.due(state, now));
+        let (false, Some(leader)) = (items.is_empty(), self.office.id()) else { return };
+        let log = Arc::clone(&self.shared.log);
+        tokio::spawn(async move {
+            let count = items.len();
+            let released = match log.confirm_leader().await {
+                Ok(()) => log.propose_if_leader(leader, Command::ReleaseLocks { items }).await,
+                Err(error) => Err(error),
+            };
+            match released {
+                Ok(_) => tracing::info!(count, "locks were not renewed, and are free"),
+                Err(error) => tracing::warn!(%error, "locks could not be let go of"),
+            }
+        });
     }
 
     /// Reads the events that the control state has got since, and tells the engine what it must know.

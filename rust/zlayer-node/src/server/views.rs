@@ -175,6 +175,28 @@ pub(crate) fn token(shared: &Shared, jti: &str) -> Option<Vec<u8>> {
     shared.state.with_state(|state| state.token(jti).cloned()).map(|record| bytes(&record))
 }
 
+/// A key's record, or nothing.
+pub(crate) fn value(shared: &Shared, key: &str) -> Option<Vec<u8>> {
+    shared.state.with_state(|state| state.value(key).cloned()).map(|record| bytes(&record))
+}
+
+/// A page of keys that begin with `prefix`, after `after`.
+pub(crate) fn values(shared: &Shared, prefix: &str, after: &str, limit: usize) -> Vec<u8> {
+    let (items, revision) = shared.state.with_state(|state| {
+        let page: Vec<_> = state.values(prefix, after).take(limit).cloned().collect();
+        (page, state.applied_index())
+    });
+    bytes(&Page { items, revision, consistency: consistency(shared) })
+}
+
+/// Who holds which lock.
+pub(crate) fn locks(shared: &Shared) -> Vec<u8> {
+    let (items, revision) = shared
+        .state
+        .with_state(|state| (state.locks().cloned().collect::<Vec<_>>(), state.locks_revision()));
+    bytes(&Page { items, revision, consistency: consistency(shared) })
+}
+
 pub(crate) fn events(shared: &Shared, after: u64, limit: usize) -> Vec<u8> {
     let page = shared.state.with_state(|state| state.events_after(after, limit));
     bytes(&EventsPage {

@@ -1,6 +1,6 @@
 //! A server dies: no worker that lives is taken for dead.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zlayer_core::command::Outcome;
 use zlayer_node::session::WorkerSession;
@@ -96,6 +96,39 @@ fn a_leader_dies_and_no_worker_of_another_server_is_even_suspect() {
     });
     let (node, _, _) = crew.workers[0];
     assert_eq!(fleet.state(dead, node), "Ready");
+}
+
+#[test]
+fn a_leader_that_stops_in_order_costs_no_election_timeout() {
+    const HEARTBEAT_MS: u64 = 2_000;
+    // A follower notices that its leader is gone after four heartbeats' time without one, and not before.
+    let noticed = Duration::from_millis(4 * HEARTBEAT_MS);
+    let mut fleet = Fleet::formed_beating(3, HEARTBEAT_MS);
+    let crew = Crew::start(&mut fleet);
+    let jti = fleet.token();
+    let (leader, follower) = (fleet.leader(), fleet.follower());
+    let redeem = |key: u64| crate::forwarding::redeem(&jti, key);
+    let mut tickets: Vec<_> =
+        (0..50).map(|key| fleet.submit(follower, redeem(10_000 + key))).collect();
+    let began = Instant::now();
+    assert!(fleet.server(leader).hand_over(PATIENCE));
+    tickets.extend((50..100).map(|key| fleet.submit(follower, redeem(10_000 + key))));
+    fleet.kill(leader);
+    tickets.extend((100..150).map(|key| fleet.submit(follower, redeem(10_000 + key))));
+    let answers = fleet.answers(follower, &tickets);
+    let took = began.elapsed();
+    assert!(took < noticed, "{took:?}");
+    let all_new = |answer| matches!(answer, Ok(Outcome::Redeemed { .. }));
+    assert!(answers.into_iter().all(all_new), "each command is done");
+    crew.wait_connected();
+    let leader = fleet.leader();
+    for (node, at, worker) in &crew.workers {
+        until("Ready", || fleet.state(leader, *node) == "Ready");
+        let story = fleet.story(leader, *node);
+        assert!(!story.contains(&"unreachable".to_owned()), "{node}: {story:?}");
+        assert!(!story.contains(&"suspect".to_owned()), "{node} of {at}: {story:?}");
+        assert_eq!(session(worker)["lapses"], 0, "{node}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use zlayer_node::{Asked, AskedError, ProposeError};
 
 use crate::fleet::{Fleet, json, until};
 
-fn redeem(jti: &str, key: u64) -> Command {
+pub(crate) fn redeem(jti: &str, key: u64) -> Command {
     Command::Redeem {
         jti: jti.to_owned(),
         name: String::new(),

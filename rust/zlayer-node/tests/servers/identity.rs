@@ -5,12 +5,23 @@ use std::time::Duration;
 use zlayer_core::command::Outcome;
 use zlayer_node::session::{Failure, Trust, dial};
 use zlayer_node::{Asked, AskedError, MemberOptions, MembershipError};
+use zlayer_wire::raft::peers_client::PeersClient;
 
 use crate::fleet::{Fleet, until};
 use crate::pki::{CLUSTER, Ca, Leaf};
 
-/// TLS and HTTP/2 with this certificate, and one request: with TLS 1.3 the server's no comes with the first answer.
 fn call(ca: &Ca, address: &str, leaf: Option<&Leaf>) -> Result<(), Failure> {
+    ask(ca, address, leaf, None)
+}
+
+/// TLS and HTTP/2 with this certificate, and one request, of the engine's or passed on: with TLS 1.3 the server's no
+/// comes with the first answer.
+fn ask(
+    ca: &Ca,
+    address: &str,
+    leaf: Option<&Leaf>,
+    passed_on: Option<&'static str>,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let trust = Trust::of_servers(CLUSTER, &ca.pem).unwrap();
@@ -20,10 +31,13 @@ fn call(ca: &Ca, address: &str, leaf: Option<&Leaf>) -> Result<(), Failure> {
         };
         let (requests, carrier) = dial(address, &trust, &identity, Duration::from_secs(12)).await?;
         let carrier = carrier.spawn();
-        let mut client =
-            zlayer_wire::raft::peers_client::PeersClient::with_origin(requests, trust.origin());
-        let asked = zlayer_wire::raft::Request { body: "nonsense".into() };
-        let answered = client.call(asked).await;
+        let mut client = PeersClient::with_origin(requests, trust.origin());
+        let body = passed_on.unwrap_or("nonsense").into();
+        let asked = zlayer_wire::raft::Request { body };
+        let answered = match passed_on {
+            Some(_) => client.forward(asked).await,
+            None => client.call(asked).await,
+        };
         drop(carrier);
         answered.map(drop).map_err(|status| Failure {
             kind: zlayer_node::session::FailureKind::Lost,
@@ -49,6 +63,34 @@ fn s28_the_port_of_the_servers_takes_servers_of_the_cluster_alone() {
         assert!(call(&fleet.ca, &address, leaf.as_ref()).is_err(), "{what}");
     }
     until("it leads on", || fleet.metric(0, "raft_leads") == 1);
+}
+
+#[test]
+fn what_is_passed_on_is_taken_from_members_alone() {
+    let mut fleet = Fleet::formed(3);
+    let leader = fleet.leader();
+    let address = fleet.server(leader).raft_addr().unwrap().to_string();
+    let member = fleet.ca.member(fleet.options[fleet.follower()].node_id);
+    let hold = r#"{"command": {"type": "hold_expiry", "due": 7, "leases": 9}}"#;
+    let stranger = fleet.ca.member(9);
+    let refused = ask(&fleet.ca, &address, Some(&stranger), Some(hold)).unwrap_err();
+    assert!(refused.why.contains("not a member"), "{}", refused.why);
+    let worker = fleet.ca.worker(1000);
+    assert!(ask(&fleet.ca, &address, Some(&worker), Some(hold)).is_err());
+    assert!(ask(&fleet.ca, &address, None, Some(hold)).is_err());
+    // What a server does for whoever runs it alone, it does for no other server.
+    let local = r#"{"asked": {"barrier": {}}}"#;
+    let refused = ask(&fleet.ca, &address, Some(&member), Some(local)).unwrap_err();
+    assert!(refused.why.contains("not asked of another"), "{}", refused.why);
+    let recorded = |fleet: &Fleet| {
+        let page = crate::fleet::json(&fleet.server(leader).events_json(0, usize::MAX));
+        let events = page["items"].as_array().unwrap().clone();
+        events.iter().filter(|event| event["kind"] == "expiry_held").count()
+    };
+    assert_eq!(fleet.ask(leader, Asked::Barrier {}), Ok(Outcome::Done));
+    assert_eq!(recorded(&fleet), 0, "nothing was done");
+    assert!(ask(&fleet.ca, &address, Some(&member), Some(hold)).is_ok());
+    assert_eq!(recorded(&fleet), 1);
 }
 
 #[test]

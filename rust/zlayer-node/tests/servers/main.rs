@@ -9,6 +9,7 @@ mod failover;
 mod fleet;
 mod forwarding;
 mod identity;
+mod locks;
 mod members;
 mod partitions;
 mod proxy;

@@ -18,8 +18,11 @@
 //! | `replica` `engine` `propose` `reading` `look` | what is asked of it |
 //! | `keeper` `change` | who leads, snapshots, members |
 //! | `load` | what the disk holds at the start, also that of a single voter |
+//! | `switchboard` `bare_log` `planted` | for tests |
 
 mod arrival;
+#[cfg(any(test, feature = "sim"))]
+pub mod bare_log;
 mod book;
 mod change;
 mod door;

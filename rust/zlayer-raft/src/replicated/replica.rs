@@ -158,9 +158,13 @@ impl Replicated {
         wait_for(&handle, async move {
             engine.raft.run();
             // Who is in the cluster is known before anybody asks, or is asked.
-            let looked = engine.link.roster.look(&engine.raft).await;
+            engine.link.roster.look(&engine.raft).await?;
+            if engine.link.roster.is_sole_voter(node_id) {
+                // There is nobody whose leadership it could disturb, nor anybody to wait for.
+                engine.raft.trigger().elect(false).await?;
+            }
             tokio::spawn(Keeper::new(engine, news, stopping).run());
-            looked
+            Ok(())
         })?;
         tracing::info!(node_id, "replicated control log open");
         Ok(replicated)

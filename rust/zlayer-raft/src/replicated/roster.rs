@@ -76,6 +76,12 @@ impl Roster {
         .await
     }
 
+    /// Whether this server needs no vote but its own.
+    pub(crate) fn is_sole_voter(&self, id: u64) -> bool {
+        let voters = &self.read().members.voters;
+        voters.len() == 1 && voters.contains(&id)
+    }
+
     pub(crate) fn peer(&self, id: u64) -> Option<Peer> {
         self.read().members.peers.get(&id).cloned()
     }

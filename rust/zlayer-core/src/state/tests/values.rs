@@ -64,13 +64,13 @@ fn keys_are_listed_in_order_by_what_they_begin_with() {
 #[test]
 fn what_is_too_long_or_no_key_is_named() {
     let mut log = Log::new();
-    let long = "k".repeat(KEY_BYTES_MAX + 1);
-    for key in ["", "a b", "\n", "\u{e4}", long.as_str()] {
+    let endless = "k".repeat(KEY_BYTES_MAX + 1);
+    for key in ["", "a b", "\n", "\u{e4}", endless.as_str()] {
         let refusal = log.refused(put(key, "", None));
         assert!(matches!(refusal, Refusal::Invalid { field, .. } if field == "key"));
         assert!(matches!(log.refused(delete(key, None)), Refusal::Invalid { .. }));
     }
-    written(&mut log, put(&long[1..], &"v".repeat(VALUE_BYTES_MAX), None));
+    written(&mut log, put(&endless[1..], &"v".repeat(VALUE_BYTES_MAX), None));
     let refusal = log.refused(put("a", &"v".repeat(VALUE_BYTES_MAX + 1), None));
     assert!(matches!(refusal, Refusal::Invalid { field, .. } if field == "value"));
 }

@@ -17,7 +17,7 @@ use zlayer_wal::Fs;
 use zlayer_wal::sim::{Fault, SimFs, Survive};
 
 use super::life::{Come, LIFE, Life, entry, history};
-use super::rig::{Cluster, create_token, hash, redeem};
+use super::rig::{Cluster, PATIENCE, create_token, hash, redeem};
 use crate::replicated::book::Book;
 use crate::replicated::image::{self, Applied};
 use crate::replicated::load::load;
@@ -472,4 +472,21 @@ async fn t19_a_server_alone_forms_itself_and_comes_back() {
         cluster.restart(1);
         assert_eq!(cluster.converge().await, before);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_voter_waits_for_no_election_timeout_when_it_comes_back() {
+    let mut cluster = Cluster::of(1).await;
+    let token = cluster.token().await;
+    cluster.enrol(token, 1).await;
+    let before = hash(&cluster.server(1));
+    cluster.cut_power(1, Survive::Nothing);
+    // By its timers it would not ask to be elected before the test has lost patience.
+    cluster.timers.election_min = 4 * PATIENCE;
+    cluster.timers.election_max = 8 * PATIENCE;
+    cluster.timers.heartbeat = PATIENCE;
+    cluster.restart(1);
+    let (_, server) = cluster.leader().await;
+    server.confirm_leader().await.unwrap();
+    assert_eq!(hash(&server), before);
 }

@@ -1,21 +1,21 @@
 //! How fast servers agree, beside the disk that they agree on. Prints one JSON object.
 //!
 //! ```console
-//! $ cargo bench -p zlayer-raft --features sim --bench commit -- [--dir DIR] [--seconds N] [--kills N]
+//! $ cargo bench -p zlayer-raft --features sim --bench commit -- [--dir DIR] [--seconds N] [--kills N] [--append-only]
 //! ```
 //!
 //! Three servers in this process, with real files in DIR, joined by the switchboard: no sockets and no TLS, so that
 //! what is measured is the log, the engine and the disk. `raw` is a loop of one write and one fdatasync of as many
-//! bytes in the same directory, in the same run: what the disk allows.
+//! bytes in the same directory, in turns with the log alone: what the disk allows. `--append-only` ends after those.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed run")]
 #![allow(clippy::print_stdout, reason = "it prints its result")]
 
+mod append;
+mod rate;
+
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -25,35 +25,27 @@ use zlayer_raft::switchboard::Switchboard;
 use zlayer_raft::{
     ControlLog, LogOptions, Replicated, ReplicatedLimits, ReplicatedOptions, SingleVoter, Timers,
 };
-use zlayer_wal::{LogDir, Owner, RealFs, Wal, WalLimits};
+
+use crate::append::{Appends, RECORD};
+use crate::rate::{Rate, Seen};
 
 /// Bytes of a command's text: a commit of about 200 bytes.
 const TEXT: usize = 128;
-const RECORD: usize = 200;
 const DEPTHS: [usize; 3] = [1, 64, 512];
 
 #[derive(Debug, Serialize)]
-struct Rate {
-    in_flight: usize,
-    per_second: f64,
-    p50_us: u64,
-    p99_us: u64,
-    /// CPU time of the whole process for each, microseconds.
-    cpu_us: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Result {
+struct Report {
     cores: usize,
     seconds: f64,
     record_bytes: usize,
-    /// The file grows with each write.
-    raw_growing: Rate,
-    /// The file was filled with zeros before.
-    raw_prepared: Rate,
-    wal: Vec<Rate>,
-    wal_of_raw_growing: f64,
-    wal_of_raw_prepared: f64,
+    #[serde(flatten)]
+    appends: Appends,
+    #[serde(flatten)]
+    commits: Option<Commits>,
+}
+
+#[derive(Debug, Serialize)]
+struct Commits {
     single_voter: Vec<Rate>,
     three_servers: Vec<Rate>,
     /// Median of one commit at a time, in fdatasyncs of this disk.
@@ -78,11 +70,16 @@ struct Settings {
     dir: PathBuf,
     time: Duration,
     kills: usize,
+    append_only: bool,
 }
 
 fn settings() -> Settings {
-    let mut settings =
-        Settings { dir: std::env::temp_dir(), time: Duration::from_secs(3), kills: 0 };
+    let mut settings = Settings {
+        dir: std::env::temp_dir(),
+        time: Duration::from_secs(3),
+        kills: 0,
+        append_only: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -94,92 +91,12 @@ fn settings() -> Settings {
             "--kills" => {
                 settings.kills = args.next().and_then(|n| n.parse().ok()).expect("--kills N");
             }
+            "--append-only" => settings.append_only = true,
             // cargo's own.
             _ => {}
         }
     }
     settings
-}
-
-/// CPU time of this process so far, microseconds.
-fn cpu_us() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let ticks: u64 =
-        behind_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
-    // A hundred ticks a second, on every Linux that there is.
-    ticks as f64 * 10_000.0
-}
-
-fn rate(in_flight: usize, mut us: Vec<u64>, took: Duration, cpu: f64) -> Rate {
-    us.sort_unstable();
-    let at = |percent: usize| us.get(us.len() * percent / 100).copied().unwrap_or_default();
-    Rate {
-        in_flight,
-        per_second: (us.len() as f64 / took.as_secs_f64()).round(),
-        p50_us: at(50),
-        p99_us: at(99),
-        cpu_us: (cpu / us.len() as f64 * 10.0).round() / 10.0,
-    }
-}
-
-fn raw(dir: &Path, time: Duration, prepared: bool) -> Rate {
-    let path = dir.join("raw");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).unwrap();
-    if prepared {
-        let zeros = vec![0; 1 << 20];
-        for at in 0..64 {
-            file.write_all_at(&zeros, at << 20).unwrap();
-        }
-        file.sync_all().unwrap();
-    }
-    let record = [7; RECORD];
-    let (began, cpu) = (Instant::now(), cpu_us());
-    let mut us = Vec::new();
-    let mut offset = 0;
-    while began.elapsed() < time {
-        let one = Instant::now();
-        file.write_all_at(&record, offset).unwrap();
-        file.sync_data().unwrap();
-        us.push(one.elapsed().as_micros() as u64);
-        offset += record.len() as u64;
-    }
-    let rate = rate(1, us, began.elapsed(), cpu_us() - cpu);
-    std::fs::remove_file(path).unwrap();
-    rate
-}
-
-/// Keeps so many records in flight: the next one is appended where one is reported as durable.
-fn append(wal: &Arc<Wal>, stop: &Arc<AtomicBool>, us: &Arc<Mutex<Vec<u64>>>) {
-    let (again, stopping, times) = (Arc::clone(wal), Arc::clone(stop), Arc::clone(us));
-    let began = Instant::now();
-    let done = move |result: std::result::Result<u64, _>| {
-        result.unwrap();
-        times.lock().unwrap().push(began.elapsed().as_micros() as u64);
-        if !stopping.load(Ordering::Relaxed) {
-            append(&again, &stopping, &times);
-        }
-    };
-    wal.append(vec![7; RECORD], done).unwrap();
-}
-
-fn wal(dir: &Path, time: Duration, in_flight: usize) -> Rate {
-    let dir = dir.join(format!("wal-{in_flight}"));
-    let owner = Owner { cluster_id: "zl-bench".into(), node_id: 1 };
-    let log = LogDir::open(Arc::new(RealFs), dir.clone(), owner).unwrap();
-    let wal = Arc::new(log.recover_whole(WalLimits::default(), &mut |_, _| Ok(())).unwrap());
-    let (stop, us) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<u64>>>::default());
-    let (began, cpu) = (Instant::now(), cpu_us());
-    for _ in 0..in_flight {
-        append(&wal, &stop, &us);
-    }
-    std::thread::sleep(time);
-    stop.store(true, Ordering::Relaxed);
-    wal.stop();
-    let us = std::mem::take(&mut *us.lock().unwrap());
-    let rate = rate(in_flight, us, began.elapsed(), cpu_us() - cpu);
-    std::fs::remove_dir_all(dir).unwrap();
-    rate
 }
 
 fn command() -> Command {
@@ -189,9 +106,9 @@ fn command() -> Command {
 
 /// So many clients, each of which proposes one command after another.
 fn commits(runtime: &Runtime, log: &Arc<dyn ControlLog>, time: Duration, clients: usize) -> Rate {
-    let (began, cpu) = (Instant::now(), cpu_us());
-    let tasks: Vec<_> = (0..clients)
-        .map(|_| {
+    let work = || {
+        let began = Instant::now();
+        let client = || {
             let log = Arc::clone(log);
             runtime.spawn(async move {
                 let mut us = Vec::new();
@@ -202,16 +119,17 @@ fn commits(runtime: &Runtime, log: &Arc<dyn ControlLog>, time: Duration, clients
                 }
                 us
             })
+        };
+        let tasks: Vec<_> = (0..clients).map(|_| client()).collect();
+        runtime.block_on(async {
+            let mut all = Vec::new();
+            for task in tasks {
+                all.extend(task.await.unwrap());
+            }
+            all
         })
-        .collect();
-    let us = runtime.block_on(async {
-        let mut all = Vec::new();
-        for task in tasks {
-            all.extend(task.await.unwrap());
-        }
-        all
-    });
-    rate(clients, us, began.elapsed(), cpu_us() - cpu)
+    };
+    Seen::of(work).rate(clients)
 }
 
 struct Cluster {
@@ -310,14 +228,9 @@ fn single_voter(runtime: &Runtime, dir: PathBuf, time: Duration) -> Vec<Rate> {
     DEPTHS.iter().map(|depth| commits(runtime, &log, time, *depth)).collect()
 }
 
-fn main() {
-    let Settings { dir, time, kills } = settings();
-    let home = tempfile::tempdir_in(dir).unwrap();
-    let dir = home.path();
+/// `sync_us`: median of one write and one fdatasync.
+fn measure_commits(dir: &Path, time: Duration, kills: usize, sync_us: u64) -> Commits {
     let runtime = Runtime::new().unwrap();
-    let raw_growing = raw(dir, time, false);
-    let raw_prepared = raw(dir, time, true);
-    let wal: Vec<_> = DEPTHS.iter().map(|depth| wal(dir, time, *depth)).collect();
     let single_voter = single_voter(&runtime, dir.join("single"), time);
     let mut cluster = Cluster::new(&runtime, dir.to_owned());
     let (_, leader) = cluster.leader();
@@ -327,20 +240,28 @@ fn main() {
     let elections_under_load = log.health().elections - 1;
     drop(log);
     let failover = (kills > 0).then(|| failover(&runtime, &mut cluster, kills));
-    let result = Result {
-        cores: std::thread::available_parallelism().map_or(0, usize::from),
-        seconds: time.as_secs_f64(),
-        record_bytes: RECORD,
-        wal_of_raw_growing: wal[0].per_second / raw_growing.per_second,
-        wal_of_raw_prepared: wal[0].per_second / raw_prepared.per_second,
-        commit_in_fdatasyncs: three_servers[0].p50_us as f64 / raw_prepared.p50_us.max(1) as f64,
-        raw_growing,
-        raw_prepared,
-        wal,
+    Commits {
+        commit_in_fdatasyncs: three_servers[0].p50_us as f64 / sync_us.max(1) as f64,
         single_voter,
         three_servers,
         elections_under_load,
         failover,
+    }
+}
+
+fn main() {
+    let Settings { dir, time, kills, append_only } = settings();
+    let home = tempfile::tempdir_in(dir).unwrap();
+    let dir = home.path();
+    let appends = append::measure(dir, time);
+    let sync_us = appends.raw_prepared.p50_us;
+    let commits = (!append_only).then(|| measure_commits(dir, time, kills, sync_us));
+    let report = Report {
+        cores: std::thread::available_parallelism().map_or(0, usize::from),
+        seconds: time.as_secs_f64(),
+        record_bytes: RECORD,
+        appends,
+        commits,
     };
-    println!("{}", serde_json::to_string_pretty(&result).unwrap());
+    println!("{}", serde_json::to_string_pretty(&report).unwrap());
 }
