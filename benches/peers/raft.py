@@ -19,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -38,6 +39,7 @@ from benches.peers.raft_table import (  # noqa: E402
 from benches.peers.waiting import free_ports, wait_quiet  # noqa: E402
 from zlayer_native.cli.figures import fdatasync_us  # noqa: E402
 from zlayer_native.cli.raft_bench import failover_figures  # noqa: E402
+from zlayer_native.errors import LoadError  # noqa: E402
 
 #: What an acknowledged commit outlives.
 DURABILITY = {
@@ -51,6 +53,10 @@ PACE_MS = 5.0
 #: Election timeout as ours has it at most; etcd takes no longer heartbeat than a fifth of it.
 ETCD_TUNED = (70, 350)
 
+#: A run that failed is done again, and named in the result.
+ATTEMPTS = 3
+
+T = TypeVar("T")
 Commits = Callable[[argparse.Namespace, Path], list[dict[str, Any]]]
 Kills = Callable[[argparse.Namespace, Path], list[float]]
 
@@ -60,7 +66,9 @@ def our_bench(args: argparse.Namespace, folder: Path, *more: str) -> dict[str, A
     command = [sys.executable, "-m", "zlayer_native.cli", "bench", "raft", "--json"]
     command += ["--value-bytes", str(args.value_bytes), *more]
     env = {**os.environ, "TMPDIR": str(folder)}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise LoadError(done.stderr.strip())
     return json.loads(done.stdout)
 
 
@@ -114,34 +122,54 @@ KILLS: dict[str, Kills] = {
 }
 
 
-def measure_commits(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+def attempt(what: str, failed: list[str], run: Callable[[], T]) -> T:
+    """Runs until it succeeds, `ATTEMPTS` times at most; notes in `failed` what went wrong."""
+    for _ in range(ATTEMPTS):
+        try:
+            return run()
+        except (LoadError, SystemExit) as error:
+            failed.append(f"{what}: {error}")
+            print(failed[-1], file=sys.stderr)
+    raise SystemExit(f"{what} failed {ATTEMPTS} times")
+
+
+def measure_commits(args: argparse.Namespace, failed: list[str]) -> dict[str, list[dict[str, Any]]]:
     """Raw runs by store."""
     runs: dict[str, list[dict[str, Any]]] = {store: [] for store in args.stores}
     for _ in range(args.repeats):
         for store in random.sample(args.stores, len(args.stores)):
-            busy = wait_quiet(args.patience)
-            with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-                disks = [fdatasync_us(Path(folder))]
-                loads = COMMITS[store](args, Path(folder))
-                disks.append(fdatasync_us(Path(folder)))
-            # Whoever else uses the disk makes it look slower: the quicker one is its own.
-            disk = min(disks, key=lambda times: times["p50"])
-            runs[store].append({"busy_before": busy, "fdatasync_us": disk, "loads": loads})
-            for load in loads:
+            run = attempt(store, failed, partial(commits_once, args, store))
+            runs[store].append(run)
+            for load in run["loads"]:
                 rate, p50 = load["commits_per_second"], load["p50_ms"]
                 print(store, load["in_flight"], f"{rate:.0f}/s p50 {p50:.3f} ms", file=sys.stderr)
     return runs
 
 
-def measure_kills(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def commits_once(args: argparse.Namespace, store: str) -> dict[str, Any]:
+    busy = wait_quiet(args.patience)
+    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+        disks = [fdatasync_us(Path(folder))]
+        loads = COMMITS[store](args, Path(folder))
+        disks.append(fdatasync_us(Path(folder)))
+    # Whoever else uses the disk makes it look slower: the quicker one is its own.
+    disk = min(disks, key=lambda times: times["p50"])
+    return {"busy_before": busy, "fdatasync_us": disk, "loads": loads}
+
+
+def kills_once(args: argparse.Namespace, row: str) -> dict[str, Any]:
+    busy = wait_quiet(args.patience)
+    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+        rounds = KILLS[row](args, Path(folder))
+    return {"busy_before": busy, **failover_figures(rounds)}
+
+
+def measure_kills(args: argparse.Namespace, failed: list[str]) -> dict[str, dict[str, Any]]:
     """Failover figures by row."""
     rows = [row for row in KILLS if row.split()[0] in args.stores and args.kills]
     figures = {}
     for row in random.sample(rows, len(rows)):
-        busy = wait_quiet(args.patience)
-        with tempfile.TemporaryDirectory(dir=args.dir) as folder:
-            rounds = KILLS[row](args, Path(folder))
-        figures[row] = {"busy_before": busy, **failover_figures(rounds)}
+        figures[row] = attempt(row, failed, partial(kills_once, args, row))
         print(row, figures[row], file=sys.stderr)
     return {row: figures[row] for row in rows}
 
@@ -209,9 +237,10 @@ def main() -> None:
         raise SystemExit(
             "etcd is missing: apt-get install etcd-server, or --stores zlayer pysyncobj"
         )
-    runs = measure_commits(args)
+    failed: list[str] = []
+    runs = measure_commits(args, failed)
     by_store = {store: medians(of_store) for store, of_store in runs.items()}
-    failover = measure_kills(args)
+    failover = measure_kills(args, failed)
     report = {
         "what": "durable commits of three servers, and the time without a leader",
         "command": "python benches/peers/raft.py " + " ".join(sys.argv[1:]),
@@ -233,6 +262,7 @@ def main() -> None:
         "etcd_commits_per_second_by_client": (
             etcd_clients(args) if "etcd" in args.stores else None
         ),
+        "failed": failed,
         "runs": runs,
     }
     out = args.out or ROOT / "benches" / "results" / f"raft-compare-{report['date']}.json"
