@@ -74,6 +74,8 @@ protos: $(VENV)/.installed ## Regenerate the protobuf code of both languages
 lock: $(VENV)/.installed ## Lock the Python dependencies again (needs uv)
 	uv pip compile --quiet pyproject.toml --group dev --generate-hashes --python-version 3.11 \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/dev.lock
+	uv pip compile --quiet --group bench --generate-hashes --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements/bench.lock
 
 # --- Long runs and benchmarks -------------------------------------------------------------------
 
@@ -90,6 +92,15 @@ bench: build ## pytest-benchmark and criterion suites
 .PHONY: bench-compare
 bench-compare: build ## The same heartbeats against etcd-server and a plain grpcio server, in one run
 	$(BIN)/python benches/peers/compare.py
+
+# PySyncObj is here alone, and of no use to anybody else.
+$(VENV)/.bench-installed: $(VENV)/.installed requirements/bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.lock
+	touch $@
+
+.PHONY: bench-raft-compare
+bench-raft-compare: build $(VENV)/.bench-installed ## The same commits and leader kills on etcd and PySyncObj, in one run
+	$(BIN)/python benches/peers/raft.py
 
 .PHONY: wheel
 wheel: $(VENV)/.installed ## Build the wheel and the sdist into dist/

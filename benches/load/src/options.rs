@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::commit_options::{EtcdCommitOptions, EtcdTakeoverOptions};
 use crate::error::LoadError;
 
 /// Most connections of one run: what the loopback's ephemeral ports can hold.
@@ -19,6 +20,10 @@ pub enum Options {
     Etcd(PeerOptions),
     /// Our report stream against a plain grpcio server, in turn.
     Grpcio(PeerOptions),
+    /// etcd's puts, so many in flight at one server.
+    EtcdCommits(EtcdCommitOptions),
+    /// etcd's puts, from now until another server has taken the lead.
+    EtcdTakeover(EtcdTakeoverOptions),
 }
 
 /// Which phases run after all are connected.
@@ -206,15 +211,15 @@ fn default_phase() -> Phase {
     Phase::Both
 }
 
-fn default_seconds() -> f64 {
+pub(crate) fn default_seconds() -> f64 {
     10.0
 }
 
-fn default_in_flight() -> usize {
+pub(crate) fn default_in_flight() -> usize {
     64
 }
 
-fn default_warm_up_seconds() -> f64 {
+pub(crate) fn default_warm_up_seconds() -> f64 {
     1.0
 }
 
@@ -249,6 +254,8 @@ impl Options {
         match &options {
             Self::EnrollAndRun(swarm) => swarm.check()?,
             Self::Etcd(peer) | Self::Grpcio(peer) => peer.check()?,
+            Self::EtcdCommits(commits) => commits.check()?,
+            Self::EtcdTakeover(takeover) => takeover.check()?,
         }
         Ok(options)
     }
@@ -297,14 +304,14 @@ impl PeerOptions {
     }
 }
 
-fn count(field: &str, value: usize) -> Result<(), LoadError> {
+pub(crate) fn count(field: &str, value: usize) -> Result<(), LoadError> {
     if (1..=CONNECTIONS_MAX).contains(&value) {
         return Ok(());
     }
     Err(LoadError::Options(format!("{field}: {value} is not within 1..={CONNECTIONS_MAX}")))
 }
 
-fn seconds(field: &str, value: f64) -> Result<(), LoadError> {
+pub(crate) fn seconds(field: &str, value: f64) -> Result<(), LoadError> {
     if (0.0..=86_400.0).contains(&value) {
         return Ok(());
     }

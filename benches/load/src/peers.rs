@@ -60,7 +60,7 @@ where
         warm_up: Duration::from_secs_f64(options.warm_up_seconds),
         measured: Duration::from_secs_f64(options.seconds),
     };
-    let (figures, connections) = in_turn(connections, plan, process).await?;
+    let (figures, connections) = in_turn(connections, plan, &[process]).await?;
     drop(connections);
     let beats = Beats::from(&figures);
     let report = Report::new(options.connections, &beats, rss_growth, connect);

@@ -1,4 +1,4 @@
-//! What the server's process has used, from `/proc`, and where it runs.
+//! What a server's process has used, from `/proc`, and where it runs.
 
 use serde::Serialize;
 
@@ -16,6 +16,11 @@ impl Process {
         let process = Self { pid };
         process.cpu_seconds()?;
         Ok(process)
+    }
+
+    /// Checks that each can be read.
+    pub(crate) fn all(pids: &[u32]) -> Result<Vec<Self>, LoadError> {
+        pids.iter().map(|pid| Self::new(*pid)).collect()
     }
 
     /// User and system time of all its threads so far.
@@ -41,6 +46,11 @@ impl Process {
     fn fail(self, why: &str) -> LoadError {
         LoadError::Process { pid: self.pid, why: why.into() }
     }
+}
+
+/// User and system time of several processes so far, together.
+pub(crate) fn cpu_seconds(processes: &[Process]) -> Result<f64, LoadError> {
+    processes.iter().map(|process| process.cpu_seconds()).sum()
 }
 
 /// utime + stime. The command's name comes before them and may contain anything, so count from its last bracket.

@@ -229,7 +229,7 @@ impl Swarm {
             warm_up: Duration::from_secs_f64(self.options.warm_up_seconds),
             measured: Duration::from_secs_f64(self.options.in_turn_seconds),
         };
-        let (figures, connections) = in_turn(connections, plan, self.process).await?;
+        let (figures, connections) = in_turn(connections, plan, &[self.process]).await?;
         if self.options.leave {
             let in_flight = self.options.connect_in_flight;
             let leaving = stream::iter(connections)

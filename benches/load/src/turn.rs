@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::error::LoadError;
 use crate::histogram::Histogram;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// Time for one answer. Chosen: far beyond every queue that a server under this load has.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,17 +34,17 @@ pub(crate) struct TurnFigures {
     pub(crate) latencies: Histogram,
 }
 
-/// Drives the connections and gives them back.
+/// Drives the connections and gives them back. The CPU time is that of all `processes` together.
 pub(crate) async fn in_turn<T: Turn>(
     connections: Vec<T>,
     plan: TurnPlan,
-    process: Process,
+    processes: &[Process],
 ) -> Result<(TurnFigures, Vec<T>), LoadError> {
     let lanes = into_lanes(connections, plan.in_flight);
     let (_, lanes) = drive(lanes, plan.warm_up).await?;
-    let (started, cpu_before) = (Instant::now(), process.cpu_seconds()?);
+    let (started, cpu_before) = (Instant::now(), process::cpu_seconds(processes)?);
     let (latencies, lanes) = drive(lanes, plan.measured).await?;
-    let cpu_seconds = process.cpu_seconds()? - cpu_before;
+    let cpu_seconds = process::cpu_seconds(processes)? - cpu_before;
     let seconds = started.elapsed().as_secs_f64();
     let connections = lanes.into_iter().flatten().collect();
     Ok((TurnFigures { seconds, cpu_seconds, latencies }, connections))
@@ -158,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn more_in_flight_than_connections_is_one_each() {
         let gauge = Gauge::default();
-        let (figures, after) = in_turn(connections(3, &gauge), plan(64), this()).await.unwrap();
+        let (figures, after) = in_turn(connections(3, &gauge), plan(64), &[this()]).await.unwrap();
         assert_eq!(after.len(), 3);
         assert!(figures.latencies.total() > 0 && figures.seconds > 0.0);
         assert_eq!(gauge.most.load(Ordering::SeqCst), 3);
@@ -169,7 +169,7 @@ mod tests {
         let gauge = Gauge::default();
         let mut all = connections(5, &gauge);
         all[3].fails = true;
-        let error = in_turn(all, plan(2), this()).await.err().unwrap();
+        let error = in_turn(all, plan(2), &[this()]).await.err().unwrap();
         assert_eq!(error.to_string(), "a connection failed in turn: it said no");
     }
 }

@@ -4,8 +4,16 @@ A twin file for each file of `rust/zlayer-py`: `lease`, `server`, `session`, `lo
 """
 
 from zlayer_native._bridge.lease import AdaptiveTtlConfig, ExpiredLease, LeaseTable
-from zlayer_native._bridge.load import run_load
+from zlayer_native._bridge.load import LoadedServer, run_load
 from zlayer_native._bridge.server import Server
 from zlayer_native._bridge.session import Session
 
-__all__ = ["AdaptiveTtlConfig", "ExpiredLease", "LeaseTable", "Server", "Session", "run_load"]
+__all__ = [
+    "AdaptiveTtlConfig",
+    "ExpiredLease",
+    "LeaseTable",
+    "LoadedServer",
+    "Server",
+    "Session",
+    "run_load",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,10 @@ app = typer.Typer(
 )
 
 _WORKERS_MAX = 60_000
+#: Of the core's limit on proposals that wait, half.
+_IN_FLIGHT_MAX = 4_096
+#: Fewer can't lose one.
+_QUORUM_SERVERS = 3
 
 
 class Phase(enum.StrEnum):
@@ -73,6 +78,56 @@ def heartbeats(
         )
         report["server"] = _server_view(cluster.get("/api/v1/status"), cluster.metrics())
     print(json.dumps(report) if as_json else _text(report))
+
+
+@app.command()
+def raft(
+    servers: Annotated[int, typer.Option(min=1, max=7, help="Server processes.")] = 3,
+    in_flight: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Commits at once, one measurement for each.")
+    ] = "1,64,512",
+    value_bytes: Annotated[int, typer.Option(min=1, max=4096, help="Of each value.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of each measurement.")] = 10,
+    kills: Annotated[
+        int, typer.Option(min=0, help="Then kill the leader so often, under write load.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Real server processes that agree over mTLS, each with a log on this disk: durable commits.
+
+    The commits are driven from Rust inside the leader's process, as by a program that embeds it.
+    """
+    from zlayer_native.cli import raft_bench
+
+    if kills and servers < _QUORUM_SERVERS:
+        raise typer.BadParameter("needs three servers", param_hint="--kills")
+    report = raft_bench.measure(
+        servers=servers,
+        in_flight=_depths(in_flight),
+        value_bytes=value_bytes,
+        seconds=seconds,
+        kills=kills,
+    )
+    print(json.dumps(report) if as_json else raft_bench.text(report))
+
+
+@app.command("raft-server", hidden=True)
+def raft_server(
+    options: Annotated[Path, typer.Argument(help="The core's options, as JSON.")],
+) -> None:
+    """A server of `bench raft`; talks to its owner."""
+    from zlayer_native.cli.raft_server import run
+
+    run(options)
+
+
+def _depths(text: str) -> list[int]:
+    words = text.split(",")
+    if all(word.isdecimal() and 1 <= int(word) <= _IN_FLIGHT_MAX for word in words):
+        return [int(word) for word in words]
+    raise typer.BadParameter(
+        f"{text!r} is no list of numbers within 1..={_IN_FLIGHT_MAX}", param_hint="--in-flight"
+    )
 
 
 def _server_view(status: dict[str, Any], metrics: dict[str, float]) -> dict[str, Any]:

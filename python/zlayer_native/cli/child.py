@@ -29,16 +29,22 @@ def obey_owner() -> None:
 
 
 class Child:
-    """A `zlayerd` of this very installation, in a session of its own: Ctrl-C is its owner's."""
+    """A `zlayerd` of this very installation, in a session of its own: Ctrl-C is its owner's.
 
-    def __init__(self, args: Sequence[str], log: Path) -> None:
+    Args:
+        args: the verb and what it is given.
+        log: file that its output is added to.
+        talks: its standard input and output are pipes of the owner's; the log gets the rest.
+    """
+
+    def __init__(self, args: Sequence[str], log: Path, *, talks: bool = False) -> None:
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(  # noqa: S603 - our own program and arguments
                 [sys.executable, "-m", "zlayer_native.cli", *args],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else output,
+                stderr=output,
                 start_new_session=True,
                 env={**_environment(), _OWNER: str(os.getpid())},
             )
@@ -62,14 +68,18 @@ class Child:
         if self.is_running:
             self.popen.terminate()
 
+    def kill(self) -> None:
+        """SIGKILL, and waits until the kernel has taken everything from it."""
+        self.popen.kill()
+        self.popen.wait()
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL if that takes too long."""
         self.ask_to_stop()
         try:
             self.popen.wait(_STOP_SECS)
         except subprocess.TimeoutExpired:
-            self.popen.kill()
-            self.popen.wait()
+            self.kill()
 
 
 def _environment() -> dict[str, str]:

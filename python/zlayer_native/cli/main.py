@@ -32,7 +32,7 @@ _VERBS = (
     ("status", "status", "The cluster at a glance."),
     ("events", "events", "What happened: joined, suspect, unreachable, recovered, left."),
     ("config", "config", "Validate a configuration, or show where each value comes from."),
-    ("bench", "bench", "Measure this machine: heartbeats of real mTLS workers."),
+    ("bench", "bench", "Measure this machine: heartbeats of workers, commits of servers."),
     ("version", "version", "Versions of zlayer-native and what it runs on."),
     ("completion", "completion", "Print a shell's completion script."),
 )

@@ -28,4 +28,4 @@ mod tls;
 pub use error::NodeError;
 pub use options::{MemberOptions, RaftOptions, ServerLimits, ServerOptions};
 pub use server::{Answered, Asked, AskedError, Completion, NodesQuery, ServerNode, Wanted};
-pub use zlayer_raft::{MembershipError, ProposeError, backup};
+pub use zlayer_raft::{ControlLog, MembershipError, ProposeError, backup};

@@ -8,7 +8,7 @@ use zlayer_node::{
 };
 
 use crate::enter::Home;
-use crate::errors::{CoreError, asked_error};
+use crate::errors::{CoreError, LoadError, asked_error};
 use crate::session::duration;
 
 /// The server's core: worker port, sessions, leases and control log, all on Rust threads.
@@ -152,6 +152,14 @@ impl ServerNode {
     fn metrics(&self) -> PyResult<Vec<u8>> {
         self.home.check()?;
         Ok(self.node.metrics_json())
+    }
+
+    fn load_commits(&self, py: Python<'_>, options_json: &[u8]) -> PyResult<Vec<u8>> {
+        let log = self.node.log();
+        self.home.enter(py, || {
+            zlayer_load::run_commits(&log, options_json)
+                .map_err(|error| LoadError::new_err(error.to_string()))
+        })
     }
 
     fn set_identity(

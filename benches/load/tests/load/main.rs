@@ -6,4 +6,5 @@ mod cluster;
 mod etcd;
 mod peers;
 mod pki;
+mod puts;
 mod swarm;

@@ -224,6 +224,11 @@ impl ServerNode {
         self.begin(ticket, Request::Command(command));
     }
 
+    /// The control log itself, for a caller in Rust that awaits its proposals.
+    pub fn log(&self) -> Arc<dyn ControlLog> {
+        Arc::clone(&self.shared.log)
+    }
+
     /// Acquires a lock and holds it from then on, renewing it by itself. Answered twice: under `ticket` when it is
     /// held, or why it is not; under `ended` when it is held no more, by `{"lost": why}`, or null where it was let go
     /// of.
