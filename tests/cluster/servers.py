@@ -178,17 +178,21 @@ class Servers:
             "name": f"server-{server.node_id}",
             "data_dir": str(server.data),
             "http": {"bind": server.http},
-            "cluster": {
-                "mode": "worker-tier",
-                "role": "server",
-                "node_id": server.node_id,
-                "peers": [each.peer for each in self.all],
-                "worker_grpc_addr": server.workers,
-                **self._cluster,
-            },
+            "cluster": self.cluster_block(server),
         }
         path.write_text(json.dumps(document))
         return path
+
+    def cluster_block(self, server: OneServer) -> dict[str, Any]:
+        """What the configuration says of the cluster."""
+        return {
+            "mode": "worker-tier",
+            "role": "server",
+            "node_id": server.node_id,
+            "peers": [each.peer for each in self.all],
+            "worker_grpc_addr": server.workers,
+            **self._cluster,
+        }
 
     def start(self, server: OneServer, program: Sequence[str] = ZLAYERD) -> None:
         """Starts a server, or starts it again on what it has; does not wait."""

@@ -85,7 +85,7 @@ def test_a_leader_that_slept_does_nothing_on_its_own(tmp_path: Path, pause: int)
 def write(server: OneServer, ledger: Ledger, name: str) -> None:
     """Makes a token there, and notes what came of it."""
     sent = now()
-    with server.new_client(2 * ANSWER) as client:
+    with server.new_client(ANSWER) as client:
         answer = client.post(TOKENS, json={"name": name, "ttl_secs": 3600})
     if answer.is_success:
         of, jti = ledger.acked, str(answer.json()["jti"])
