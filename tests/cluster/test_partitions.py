@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.harness import ZLAYERD, eventually
 from tests.cluster.ledger import LINEARIZABLE, TOKENS, Trail, check_tokens, check_trails, now
 from tests.cluster.namespaces import Network, why_not
 from tests.cluster.servers import OneServer, Servers, servers
@@ -24,6 +27,12 @@ WRITERS = 3
 PAUSE = 0.06
 #: Writes that are acknowledged before the next step: the load is steady.
 STEADY = 20
+#: Seconds for which two servers hear each other no more.
+BRIDGED = 12
+#: Seconds between two cuts.
+FLAP = 0.4
+#: On each host, at most.
+MOST_WORKERS = 10
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +100,113 @@ def test_a_leader_that_is_cut_off_acknowledges_nothing_and_another_one_leads(
         made = [token["name"] for token in old.get(TOKENS, consistency=LINEARIZABLE)["items"]]
         assert made.count("unnoticed") <= 1
         assert not [name for name in made if name.startswith("cut-off-")]
+
+
+def test_a_bridge_between_two_servers_that_do_not_hear_each_other_is_enough(
+    tmp_path: Path, network: Network
+):
+    with servers(tmp_path, SERVERS, network) as running:
+        trails = [Trail(server) for server in running.all]
+        # The leader is one end: the other end hears nobody who leads, and wants to.
+        end = running.leader()
+        bridge, other = running.others(end)
+        before = elections(bridge)
+        with WriteLoad(running, writers=WRITERS, pause=PAUSE) as load:
+            load.ledger.wait_count(STEADY, within=60)
+            network.split([end.node_id], [other.node_id])
+            until = now() + BRIDGED
+            while now() < until:
+                load.ledger.first_sent_after(now(), within=20)
+                load.go_on(0.1)
+            assert elections(bridge) - before <= BRIDGED / 2
+            network.heal()
+            running.leader()
+            load.ledger.first_sent_after(now(), within=60)
+        check_all(running, trails, load)
+
+
+def elections(server: OneServer) -> int:
+    """Leaders that it has seen so far."""
+    return int(server.status()["elections"])
+
+
+@pytest.mark.parametrize(
+    ("ttl", "grace", "seconds"),
+    [
+        pytest.param(5, 5, 20, id="share"),
+        pytest.param(10, 10, 60, marks=pytest.mark.slow, id="whole"),
+    ],
+)
+def test_workers_of_a_leader_that_is_cut_off_go_on_with_another_server(
+    tmp_path: Path, network: Network, ttl: int, grace: int, seconds: int
+):
+    lease = {
+        "heartbeat_min_ttl": ttl,
+        "heartbeat_grace": grace,
+        "failover_heartbeat_ttl": ttl + grace,
+    }
+    assert seconds >= 2 * (ttl + grace), "no lease could end"
+    with servers(tmp_path, SERVERS, network, **lease) as running:
+        trails = [Trail(server) for server in running.all]
+        token = running.token(uses=2 * MOST_WORKERS)
+        old = running.leader()
+        others = running.others(old)
+        names: list[str] = []
+        # Each begins with a server of its choice: some with the leader, from both hosts.
+        while not all(network.connections(host, old.workers) for host in (WORKERS, SIDE)):
+            assert len(names) < 2 * MOST_WORKERS, "nobody chooses the leader"
+            for host in (WORKERS, SIDE):
+                names.append(f"w{len(names)}")
+                running.start_worker(names[-1], token, program=network.program(host, ZLAYERD))
+            wait_ready(running, running.all, len(names))
+
+        network.split([old.node_id], [*ids(others), SIDE])
+        until = now() + seconds
+        while now() < until:
+            wait_ready(running, others, len(names))
+            time.sleep(0.1)  # From look to look.
+        assert not network.connections(SIDE, old.workers), "it is said to be cut off"
+        network.heal()
+        running.leader()
+        wait_ready(running, running.all, len(names))
+        running.settle()
+        for trail in trails:
+            trail.advance()
+            assert trail.events == trails[0].events
+    kinds = {event["kind"] for event in trails[0].events if event["node_name"] in names}
+    assert {"enrolled", "joined"} <= kinds <= {"enrolled", "joined", "suspect", "recovered"}, kinds
+
+
+def wait_ready(running: Servers, among: list[OneServer], count: int) -> None:
+    """Waits until the leader of these counts a session for each worker, and all are Ready."""
+
+    def counted() -> bool:
+        seen = running.leader(among=among).status()["workers"]
+        return (seen["connected"], seen["Ready"]) == (count, count)
+
+    eventually(counted, within=60, what=f"{count} workers are connected and Ready")
+
+
+@pytest.mark.parametrize("seconds", [20, pytest.param(120, marks=pytest.mark.slow)])
+def test_cuts_that_come_and_go_cost_no_acknowledged_write(
+    tmp_path: Path, network: Network, seconds: int
+):
+    with servers(tmp_path, SERVERS, network) as running:
+        trails = [Trail(server) for server in running.all]
+        with WriteLoad(running, writers=WRITERS, pause=PAUSE) as load:
+            load.ledger.wait_count(STEADY, within=60)
+            until = now() + seconds
+            for server in itertools.cycle(running.all):
+                if now() > until:
+                    break
+                # As long as an election, and longer, so that some end in the middle of one.
+                network.split([server.node_id], ids(running.others(server)))
+                load.go_on(FLAP * server.node_id)
+                network.heal()
+                load.go_on(FLAP)
+            running.leader()
+            load.ledger.first_sent_after(now(), within=60)
+        check_all(running, trails, load)
 
 
 def write(server: OneServer, name: str) -> int:
