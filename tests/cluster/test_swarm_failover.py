@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.harness import eventually
 from tests.cluster.ledger import Trail, now
 from tests.cluster.results import keep, quantile
-from tests.cluster.servers import Servers, servers
+from tests.cluster.servers import OneServer, Servers, servers
 from tests.cluster.swarm import Swarm
 
 pytestmark = pytest.mark.cluster
@@ -28,13 +28,16 @@ RECONNECT = 30.0
 )
 def test_a_killed_leader_costs_no_worker_its_life(tmp_path: Path, workers: int, kills: int):
     whole: list[float] = []
+    hit: list[int] = []
     with servers(tmp_path, max_heartbeats_per_second=CAP) as running:
         trails = [Trail(server) for server in running.all]
         token = running.token(uses=workers).read_text().strip()
         with Swarm(running, workers, token) as swarm:
             wait_whole(running, swarm, workers, within=300)
             for _ in range(kills):
-                leader = running.leader()
+                leader, sessions = fullest(running)
+                lead(running, leader)
+                hit.append(sessions)
                 before = now()
                 leader.kill()
                 wait_whole(running, swarm, workers, within=RECONNECT)
@@ -60,7 +63,9 @@ def test_a_killed_leader_costs_no_worker_its_life(tmp_path: Path, workers: int, 
 
     # The workers' view: all came back in time, none was refused or late with a beat.
     reconnects = report["reconnects"]
-    assert reconnects["count"] >= kills, "nobody was connected to a killed leader"
+    # Of three servers the fullest has a third of the workers, at least.
+    assert min(hit) >= workers // 3, hit
+    assert reconnects["count"] >= kills * (workers // 3), reconnects
     assert reconnects["missing"] == 0, report
     assert reconnects["max_ms"] <= RECONNECT * 1000, report
     assert report["false_expiries"] == 0, report
@@ -69,6 +74,7 @@ def test_a_killed_leader_costs_no_worker_its_life(tmp_path: Path, workers: int, 
     figures = {
         "workers": workers,
         "kills": kills,
+        "sessions_hit": hit,
         "unreachable": 0,  # Anything else has failed above.
         "suspect": len(suspected),
         "suspect_max_s": round(max(suspected, default=0.0), 1),
@@ -96,6 +102,27 @@ def wait_whole(running: Servers, swarm: Swarm, workers: int, *, within: float) -
         return seen["connected"] == workers and seen["Ready"] == workers
 
     eventually(counted, within=within, what=f"{workers} workers are connected and Ready")
+
+
+def fullest(running: Servers) -> tuple[OneServer, int]:
+    """The server with most of the workers' connections, and how many those are."""
+    counts = {server.node_id: connections(server) for server in running.all}
+    most = max(counts, key=counts.__getitem__)
+    return running[most], counts[most]
+
+
+def connections(server: OneServer) -> int:
+    text = server.client.get("/metrics").text
+    (line,) = (each for each in text.splitlines() if each.startswith("zlayer_open_connections "))
+    return int(float(line.split()[1]))
+
+
+def lead(running: Servers, server: OneServer) -> None:
+    """Hands the leadership to a server, so that its death hits leader and workers at once."""
+    if running.leader() is not server:
+        answer = server.client.post("/api/v1/raft/leader", json={"to": server.node_id})
+        assert answer.status_code == 200, answer.text
+    eventually(lambda: running.leader() is server, within=30, what="it leads")
 
 
 def suspicions(events: list[dict]) -> list[float]:
