@@ -74,6 +74,8 @@ class Tokens:
         name = document.get("name", "")
         if name != "":
             ask.named("name", name)
+        if not self._join_address:
+            raise Problem(409, "no_workers", "this cluster's mode has no workers to let in")
         role = document.get("role", "worker")
         if role not in _ROLES:
             raise ask.invalid("role", f"expected {' or '.join(_ROLES)}")

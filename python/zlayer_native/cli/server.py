@@ -80,6 +80,8 @@ def server(
     from zlayer_native.cli import joining
     from zlayer_native.cli.serving import supported
     from zlayer_native.cli.settings import resolved
+    from zlayer_native.config import WorkerTierServerConfig
+    from zlayer_native.errors import NotSupported
 
     flags: dict[str, Any] = {
         "name": name,
@@ -91,9 +93,14 @@ def server(
     found = resolved(config, flags, settings, implied=alone(raft))
     _check_raft(found.config, raft)
     cluster = supported(found.config)
-    if join is not None:
-        joining.join(found, cluster, token_file=join, servers=servers or ())
-    _run(joining.as_joined(found, cluster))
+    if isinstance(cluster, WorkerTierServerConfig):
+        if join is not None:
+            joining.join(found, cluster, token_file=join, servers=servers or ())
+        _run(joining.as_joined(found, cluster))
+    elif join is not None:
+        raise NotSupported(f"--join: mode {cluster.mode} takes its peers from the configuration")
+    else:
+        _run(found.config)
 
 
 def _check_raft(config: Config, raft: str | None) -> None:

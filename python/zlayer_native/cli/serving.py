@@ -19,13 +19,13 @@ from zlayer_native.api import ApiOptions, create_app
 from zlayer_native.cli.addresses import Addresses
 from zlayer_native.cli.admin import api_tokens
 from zlayer_native.cli.listener import HttpListener
-from zlayer_native.cluster.formation import api_address, has_leader
-from zlayer_native.cluster.worker_tier import WorkerTierServer, join_address
-from zlayer_native.config import Config, WorkerTierServerConfig
+from zlayer_native.cluster.core import CoreCluster
+from zlayer_native.cluster.formation import api_address, has_leader, reachable
+from zlayer_native.cluster.open import opened
+from zlayer_native.config import ClusterConfig, Config, StaticConfig, WorkerTierServerConfig
 from zlayer_native.config.addresses import is_wildcard, split
 from zlayer_native.errors import NotSupported
 from zlayer_native.identity import files
-from zlayer_native.identity.hardening import forbid_core_dumps
 
 _log = structlog.get_logger("zlayer.server")
 
@@ -33,7 +33,7 @@ _log = structlog.get_logger("zlayer.server")
 class ServerProcess:
     """Everything that one server runs. Made with `start`."""
 
-    def __init__(self, data_dir: Path, server: WorkerTierServer, http: HttpListener) -> None:
+    def __init__(self, data_dir: Path, server: CoreCluster, http: HttpListener) -> None:
         self._data_dir = data_dir
         self._server = server
         self._core = server.core
@@ -51,7 +51,6 @@ class ServerProcess:
             CoreError: the worker port or the control log can't be used.
         """
         cluster = supported(config)
-        forbid_core_dumps()
         files.make_private_dir(config.data_dir)
         # Before anything runs: a second server on the same address changes nothing.
         http = HttpListener.bind(config.http)
@@ -59,13 +58,13 @@ class ServerProcess:
             undo.push_async_callback(http.stop)
             tokens = api_tokens(config.data_dir)
             api_addr = api_address(config, http.address)
-            server = await WorkerTierServer.start(config, cluster, api_addr=api_addr)
+            server = await opened(config, api_addr=api_addr)
             undo.push_async_callback(server.close)
             core = server.core
             process = cls(config.data_dir, server, http)
             options = ApiOptions(
                 hosts=_hosts(config),
-                join_address=join_address(cluster, core.address),
+                join_address=_join_address(cluster, core.address),
                 scratch=config.data_dir / "run",
                 is_ready=lambda: not process._stopping.is_set() and has_leader(core),
                 stopping=process._stopping,
@@ -124,7 +123,7 @@ class ServerProcess:
         await self._server.close()
 
 
-def supported(config: Config) -> WorkerTierServerConfig:
+def supported(config: Config) -> ClusterConfig:
     """The `cluster` block, if this version can serve it.
 
     Raises:
@@ -133,9 +132,16 @@ def supported(config: Config) -> WorkerTierServerConfig:
     cluster = config.cluster
     if cluster.is_worker_tier_worker():
         raise NotSupported("this configuration is a worker's: run `zlayerd worker`")
-    if not isinstance(cluster, WorkerTierServerConfig):
-        raise NotSupported(f"mode {cluster.mode} has no daemon yet: only worker-tier has")
+    if isinstance(cluster, StaticConfig):
+        raise NotSupported("mode static is not built yet: raft and worker-tier are")
     return cluster
+
+
+def _join_address(cluster: ClusterConfig, listening: str) -> str:
+    """`host:port` that workers are told to dial; empty where there are none."""
+    if not isinstance(cluster, WorkerTierServerConfig):
+        return ""
+    return str(cluster.worker_advertise or reachable(listening))
 
 
 def _hosts(config: Config) -> frozenset[str]:

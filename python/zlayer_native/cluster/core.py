@@ -17,6 +17,7 @@ from zlayer_native.cluster.lock import Duration, Lock
 from zlayer_native.cluster.model import LeaderInfo, Node
 from zlayer_native.cluster.values import Values
 from zlayer_native.errors import NoLeader
+from zlayer_native.identity.authority import Authority
 
 _PAGE = 1000
 #: Seconds between two looks at who leads. Chosen.
@@ -27,11 +28,17 @@ class CoreCluster(Cluster):
     """See the module. What else a mode runs is in `parts`: it is closed before the core."""
 
     def __init__(
-        self, mode: str, node_id: int, core: Server, parts: contextlib.AsyncExitStack
+        self,
+        mode: str,
+        node_id: int,
+        core: Server,
+        parts: contextlib.AsyncExitStack,
+        authority: Authority,
     ) -> None:
         self.mode = mode
         self.node_id = node_id
         self.core = core
+        self.authority = authority
         self.values = Values(core)
         self._parts = parts
 

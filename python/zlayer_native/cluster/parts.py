@@ -65,6 +65,7 @@ def core_options(
         listen: `host:port` of the worker port.
     """
     files.make_private_dir(data_dir)
+    files.make_private_dir(join_socket(data_dir).parent)
     pair = certificates.server()
     return {
         "cluster_id": authority.cluster_id,

@@ -86,7 +86,7 @@ async def _start(
             works.append(note_address(core, own))
         works.append(_be_a_node(core, authority, node_id, config.name))
         await exits.enter_async_context(parts.running(*works))
-        return CoreCluster(mode, node_id, core, exits.pop_all())
+        return CoreCluster(mode, node_id, core, exits.pop_all(), authority)
 
 
 async def _be_a_node(core: Server, authority: Authority, node_id: int, name: str) -> None:

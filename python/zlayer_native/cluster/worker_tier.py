@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
 
 from zlayer_native._bridge.server import Server
 from zlayer_native.cluster import parts
 from zlayer_native.cluster.core import CoreCluster
-from zlayer_native.cluster.formation import form_alone, note_address, raft_options, reachable
+from zlayer_native.cluster.formation import form_alone, note_address, raft_options
 from zlayer_native.config import Config, WorkerTierServerConfig
 from zlayer_native.enroll.join_server import Joined
 from zlayer_native.enroll.records import CoreRecords
 from zlayer_native.enroll.serve import serve as serve_enrollment
 from zlayer_native.enroll.service import EnrollmentService, LeaseTerms
 from zlayer_native.identity import files
-from zlayer_native.identity.authority import Authority
 from zlayer_native.identity.server_certificates import ServerCertificates
 
 #: Seconds for sessions to be told goodbye and the log to be flushed.
@@ -28,12 +26,6 @@ _STOP_SECS = 5.0
 
 class WorkerTierServer(CoreCluster):
     """One server. Made with `start`."""
-
-    def __init__(
-        self, node_id: int, core: Server, exits: contextlib.AsyncExitStack, authority: Authority
-    ) -> None:
-        super().__init__("worker-tier", node_id, core, exits)
-        self.authority = authority
 
     @classmethod
     async def start(
@@ -91,7 +83,7 @@ class WorkerTierServer(CoreCluster):
             await exits.enter_async_context(
                 parts.running(parts.rotate(core, authority, certificates), note_address(core, own))
             )
-            return cls(cluster.node_id, core, exits.pop_all(), authority)
+            return cls("worker-tier", cluster.node_id, core, exits.pop_all(), authority)
 
 
 def _lease_terms(core: Server, cluster: WorkerTierServerConfig) -> Callable[[], LeaseTerms]:
@@ -102,9 +94,3 @@ def _lease_terms(core: Server, cluster: WorkerTierServerConfig) -> Callable[[], 
         return LeaseTerms(ttl.compute_ttl(members + 1), cluster.heartbeat_grace)
 
     return terms
-
-
-def join_address(cluster: WorkerTierServerConfig, listening: str) -> str:
-    """`host:port` that workers are told to dial: as configured, else where the port listens."""
-    told: Any = cluster.worker_advertise or reachable(listening)
-    return str(told)
