@@ -41,6 +41,10 @@ _RENEW_BEFORE = profiles.WORKER_LIFE / 2
 _OWN_PORT = "127.0.0.1:0"
 _SINGLE_ID = 1
 
+#: How long a server may stay silent as a node: there are few, each with a session to itself. The
+#: death of a leader is noticed by the next one within that, too.
+_TTL = AdaptiveTtlConfig(min_ttl_secs=5, max_ttl_secs=5, grace_secs=5, failover_ttl_secs=10)
+
 _log = structlog.get_logger("zlayer.cluster")
 
 
@@ -69,7 +73,7 @@ async def _start(
     authority = parts.open_authority(folder, len(raft["members"]) if raft else 1)
     certificates = ServerCertificates(authority, folder, node_id)
     options = parts.core_options(
-        config.data_dir, node_id, authority, certificates, AdaptiveTtlConfig(), listen=_OWN_PORT
+        config.data_dir, node_id, authority, certificates, _TTL, listen=_OWN_PORT
     )
     async with contextlib.AsyncExitStack() as exits:
         core = await Server.start({**options, **more})
