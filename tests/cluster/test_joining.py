@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -76,6 +77,25 @@ def events(server: OneServer) -> list[dict[str, Any]]:
     return list(server.get("/api/v1/cluster/events", limit=1000)["items"])
 
 
+def no_key_but_in_its_folder(growing: Growing) -> None:
+    """The CA's key is nowhere but in `ca.key`: in no log, no snapshot, no output."""
+    pem = (growing.servers[0].data / "cluster" / "ca.key").read_text()
+    inner = "".join(line for line in pem.splitlines() if not line.startswith("-")).encode()
+    der = base64.b64decode(inner)
+    # The scalar itself, which follows the tag and the length of 32 bytes.
+    scalar = der[der.index(b"\x04\x20") + 2 :][:32]
+    found = []
+    for server in growing.servers:
+        files = [path for path in server.root.rglob("*") if path.is_file()]
+        assert server.data / "cluster" / "ca.key" in files
+        for path in files:
+            content = path.read_bytes()
+            if scalar in content or inner[64:] in content.replace(b"\n", b""):
+                found.append(path.name)
+    assert set(found) == {"ca.key"}
+    assert len(found) == len(growing.servers)
+
+
 def test_one_becomes_three_five_and_three_again_under_its_workers(tmp_path: Path) -> None:
     growing = Growing(tmp_path)
     try:
@@ -95,6 +115,7 @@ def test_one_becomes_three_five_and_three_again_under_its_workers(tmp_path: Path
         growing.wait_voters(first, [1, 2, 3, 4, 5])
         assert "5 of 5 answer, 3 needed" in first.cli("status").stdout
 
+        no_key_but_in_its_folder(growing)
         # Asked through another server; the leader itself may be among them.
         fifth = growing.servers[4]
         for gone in (2, 4):
