@@ -34,6 +34,7 @@ impl Engine {
                 refused: refused.get(id).cloned(),
             }
         });
+        let leadership = *self.leadership.borrow();
         let (commit_p50_us, commit_p99_us) = self.pending.latency_us();
         LogHealth {
             role: match metrics.state {
@@ -41,12 +42,14 @@ impl Engine {
                 ServerState::Learner => Role::Learner,
                 ServerState::Follower => Role::Follower,
                 ServerState::Candidate => Role::Candidate,
-                ServerState::Leader => Role::Leader,
+                // One that no quorum confirms decides nothing: it waits like the others.
+                ServerState::Leader if leadership.own.is_some() => Role::Leader,
+                ServerState::Leader => Role::Follower,
                 ServerState::Shutdown => Role::Stopped,
             },
             stopped,
             term: metrics.current_term,
-            leader: self.leadership.borrow().leader,
+            leader: leadership.leader,
             is_retired: self.link.is_retired() || self.core.is_retired(metrics.id),
             last_index: self.core.last_index.load(Ordering::Acquire),
             log_index,
