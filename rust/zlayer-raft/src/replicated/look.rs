@@ -40,11 +40,10 @@ impl Engine {
             role: match metrics.state {
                 _ if stopped.is_some() => Role::Stopped,
                 ServerState::Learner => Role::Learner,
-                ServerState::Follower => Role::Follower,
                 ServerState::Candidate => Role::Candidate,
-                // One that no quorum confirms decides nothing: it waits like the others.
                 ServerState::Leader if leadership.own.is_some() => Role::Leader,
-                ServerState::Leader => Role::Follower,
+                // A leader that no quorum confirms decides nothing: it waits like the others.
+                ServerState::Follower | ServerState::Leader => Role::Follower,
                 ServerState::Shutdown => Role::Stopped,
             },
             stopped,
