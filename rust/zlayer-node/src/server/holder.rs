@@ -67,6 +67,13 @@ impl Holder {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that a lock is about to be waited for, so that it can be abandoned from now on.
+    pub(super) fn begin(&self, ticket: u64) -> CancellationToken {
+        let abandoned = CancellationToken::new();
+        self.waits().insert(ticket, abandoned.clone());
+        abandoned
+    }
+
     /// Whoever asked under this ticket wants the lock no more. One that is held already stays so.
     pub(super) fn abandon(&self, ticket: u64) {
         if let Some(abandoned) = self.waits().get(&ticket) {
@@ -76,12 +83,16 @@ impl Holder {
 
     /// Acquires a lock and holds it. `acquired` is answered by [`Outcome::Locked`] or by why not; then `ended`, when
     /// it is held no more: by a document with `lost`, the reason, or null where it was let go of.
-    pub(super) async fn hold(self: Arc<Self>, wanted: Wanted, acquired: InWork, ended: InWork) {
+    pub(super) async fn hold(
+        self: Arc<Self>,
+        wanted: Wanted,
+        abandoned: CancellationToken,
+        acquired: InWork,
+        ended: InWork,
+    ) {
         let ttl = Duration::from_millis(wanted.ttl_ms);
-        let (ticket, abandoned) = (acquired.ticket(), CancellationToken::new());
-        self.waits().insert(ticket, abandoned.clone());
         let granted = self.acquire(&wanted, &abandoned).await;
-        self.waits().remove(&ticket);
+        self.waits().remove(&acquired.ticket());
         let (sent, fence) = match granted {
             Ok(granted) => granted,
             Err(result) => {

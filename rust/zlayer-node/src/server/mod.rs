@@ -238,7 +238,8 @@ impl ServerNode {
         else {
             return;
         };
-        self.control.spawn(Arc::clone(&self.holder).hold(wanted, acquired, ended));
+        let abandoned = self.holder.begin(ticket);
+        self.control.spawn(Arc::clone(&self.holder).hold(wanted, abandoned, acquired, ended));
     }
 
     /// Gives up waiting for a lock that was asked for under this ticket.
