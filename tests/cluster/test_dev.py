@@ -117,6 +117,7 @@ def test_init_makes_a_cluster_once_and_a_server_goes_on_from_it(tmp_path: Path):
 
 def test_a_second_server_on_the_same_folder_is_told_why_it_can_t_be(tmp_path: Path):
     args = ["server", "--data-dir", str(tmp_path / "data"), "--workers", "127.0.0.1:0"]
+    args += ["--raft", "127.0.0.1:0"]
     first = Process([*args, "--http", "127.0.0.1:0"], tmp_path / "first.log")
     try:
         eventually((tmp_path / "data/run/server.json").exists, within=30, what="the first is up")

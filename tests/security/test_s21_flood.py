@@ -130,7 +130,7 @@ async def test_s21_a_tokens_record_is_read_once_a_second(
     monkeypatch.setattr(cluster.state, "token", lambda jti: reads.append(jti) or real(jti))
     line = await cluster.token(uses=50)
     frozen = cluster.clock.monotonic()
-    cluster.service._admission._tokens._monotonic = lambda: frozen
+    cluster.service._admission._tokens._records._monotonic = lambda: frozen
     for _ in range(20):
         await register(cluster, line)
     assert len(reads) == 1

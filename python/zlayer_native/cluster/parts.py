@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from zlayer_native._bridge.server import Server
-from zlayer_native.errors import CoreStopped, IdentityError, ZLayerError
+from zlayer_native.errors import CoreError, CoreStopped, IdentityError, ZLayerError
 from zlayer_native.identity import files
 from zlayer_native.identity.authority import Authority
 from zlayer_native.identity.server_certificates import ServerCertificates
@@ -84,6 +84,24 @@ def core_options(
             "failover_ttl_secs": ttl.failover_ttl_secs,
         },
     }
+
+
+async def start_core(options: dict[str, Any]) -> Server:
+    """Starts the core; says which setting is meant when it is the port for the other servers.
+
+    Raises:
+        CoreError: as `Server.start`.
+    """
+    try:
+        return await Server.start(options)
+    except CoreError as error:
+        listen = options.get("raft", {}).get("listen", "")
+        if listen and listen in str(error):
+            error.add_note(
+                "hint: that is the port for the other servers; choose another one with --raft, or"
+                " cluster.raft_bind"
+            )
+        raise
 
 
 def join_socket(data_dir: Path) -> Path:

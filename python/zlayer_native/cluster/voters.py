@@ -76,7 +76,7 @@ async def _start(
         config.data_dir, node_id, authority, certificates, _TTL, listen=_OWN_PORT
     )
     async with contextlib.AsyncExitStack() as exits:
-        core = await Server.start({**options, **more})
+        core = await parts.start_core({**options, **more})
         exits.push_async_callback(core.stop, _STOP_SECS)
         works: list[Any] = [parts.rotate(core, authority, certificates)]
         if raft is not None:

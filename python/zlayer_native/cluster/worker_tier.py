@@ -49,7 +49,7 @@ class WorkerTierServer(CoreCluster):
         certificates = ServerCertificates(authority, cluster.worker_ca_dir, cluster.node_id)
         raft = raft_options(cluster, api_addr)
         async with contextlib.AsyncExitStack() as exits:
-            core = await Server.start(
+            core = await parts.start_core(
                 {
                     **parts.core_options(
                         config.data_dir,

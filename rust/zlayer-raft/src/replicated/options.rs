@@ -48,9 +48,9 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(80),
-            election_min: Duration::from_millis(160),
-            election_max: Duration::from_millis(320),
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(350),
             propose: Duration::from_secs(10),
             snapshot: Duration::from_secs(60),
         }
