@@ -257,7 +257,7 @@ class Server:
         return self._node.events(after, limit)
 
     def members(self) -> dict[str, Any]:
-        """The servers as this one knows them: `items` of id, addresses and `voter`."""
+        """The servers as this one knows them; in the form that `{"members": {}}` is answered."""
         return cast("dict[str, Any]", json.loads(self._node.members()))
 
     def status(self) -> bytes:

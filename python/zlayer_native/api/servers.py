@@ -10,13 +10,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from zlayer_native.api import request as ask
-from zlayer_native.api.problem import Problem
 from zlayer_native.api.protocol import ApiOptions, Core
 from zlayer_native.config.addresses import EXPECTED_DIAL, parse_dial
+from zlayer_native.config.fields import SERVER_ID_MAX
 from zlayer_native.errors import NoLeader
-
-#: Ids of servers; those of workers begin behind them.
-ID_MAX = 999
 
 
 class Servers:
@@ -39,7 +36,7 @@ class Servers:
         """Takes a new server in, and lets it vote once it has caught up."""
         ask.query(request)
         document = await ask.body(request, "id", "raft_addr", "api_addr", "learner")
-        server_id = ask.integer(document, "id", 0, 1, ID_MAX)
+        server_id = ask.integer(document, "id", 0, 1, SERVER_ID_MAX)
         learner = document.get("learner", False)
         if not isinstance(learner, bool):
             raise ask.invalid("learner", "expected true or false")
@@ -56,7 +53,7 @@ class Servers:
     async def remove(self, request: Request) -> Response:
         """Removes a server for good: its id is never used again."""
         ask.query(request)
-        server_id = ask.whole("id", request.path_params["id"], 1, ID_MAX)
+        server_id = ask.whole("id", request.path_params["id"], 1, SERVER_ID_MAX)
         await self._core.ask({"remove": {"id": server_id}})
         return JSONResponse({"id": server_id, "removed": True})
 
@@ -64,17 +61,8 @@ class Servers:
         """Hands the leadership to a server, or to the one that lacks least."""
         ask.query(request)
         document = await ask.body(request, "to")
-        to = ask.integer(document, "to", 0, 0, ID_MAX) or await self._successor()
-        await self._core.ask({"transfer": {"to": to}})
-        return JSONResponse({"leader": to})
-
-    async def _successor(self) -> int:
-        seen = await self._core.ask({"members": {}})
-        leader = seen.get("leader")
-        others = [m for m in seen["items"] if m["voter"] and m["id"] != leader]
-        if not others:
-            raise Problem(409, "last_voter", "there is no other server that votes")
-        return int(min(others, key=lambda m: (m.get("lag") or 0, m["id"]))["id"])
+        to = ask.integer(document, "to", 0, 0, SERVER_ID_MAX) or None
+        return JSONResponse(await self._core.ask({"transfer": {"to": to}}))
 
     async def snapshot(self, request: Request) -> Response:
         """A backup of the control state as it is now. It holds no key and no token's line."""

@@ -26,7 +26,7 @@ _VERBS = (
     ("server", "server", "Run a server."),
     ("worker", "worker", "Run a worker: enrol once, then stay a member."),
     ("init", "init", "Make a cluster's id, CA and keys without starting a server."),
-    ("token", "token", "Make, list, inspect and revoke the tokens that let workers in."),
+    ("token", "token", "Make, list, inspect and revoke the tokens that let machines in."),
     ("node", "node", "List, inspect, drain and remove nodes."),
     ("raft", "raft", "The servers: list, add, remove, hand over, back up."),
     ("status", "status", "The cluster at a glance."),

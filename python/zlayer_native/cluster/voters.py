@@ -22,6 +22,7 @@ from zlayer_native.cluster import parts
 from zlayer_native.cluster.core import CoreCluster
 from zlayer_native.cluster.formation import form_alone, note_address, raft_options
 from zlayer_native.config import Config, RaftConfig
+from zlayer_native.config.fields import SERVER_ID_MAX
 from zlayer_native.errors import ConfigError, NoLeader, OutcomeUnknown, Overloaded
 from zlayer_native.identity import profiles
 from zlayer_native.identity.authority import Authority
@@ -29,8 +30,6 @@ from zlayer_native.identity.keypair import KeyPair
 from zlayer_native.identity.keys import new_key
 from zlayer_native.identity.server_certificates import ServerCertificates
 
-#: Ids of servers end where those of workers begin.
-_ID_MAX = 999
 _STOP_SECS = 5.0
 _LEAVE_SECS = 1.0
 _RETRY_SECS = 0.1
@@ -56,8 +55,8 @@ async def start_single_node(config: Config) -> CoreCluster:
 async def start_raft(config: Config, cluster: RaftConfig) -> CoreCluster:
     """Mode `raft`: one of the peers. Raises as `Cluster.open`."""
     for peer in cluster.peers:
-        if peer.id > _ID_MAX:
-            raise ConfigError(f"cluster.peers: id {peer.id}: a server's id is 1..{_ID_MAX}")
+        if peer.id > SERVER_ID_MAX:
+            raise ConfigError(f"cluster.peers: id {peer.id}: a server's id is 1..{SERVER_ID_MAX}")
     raft = raft_options(cluster, None)
     return await _start(config, "raft", cluster.node_id, {"raft": raft}, raft)
 

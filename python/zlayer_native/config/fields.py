@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 #: An integer that every JSON reader holds exactly.
 _ID_MAX = 2**53 - 1
+#: Ids of servers end where those of workers begin.
+SERVER_ID_MAX = 999
 #: Days that a duration may last. Chosen: no fleet waits longer than a month for a heartbeat.
 _DURATION_MAX = 30 * 86_400
 _PATH_BYTES_MAX = 4096  # PATH_MAX on Linux.
@@ -151,8 +153,7 @@ def _label_problem(key: object, value: object) -> str:
 
 
 PeerId = Annotated[int, BeforeValidator(_integer(1, _ID_MAX))]
-#: Ids of worker-tier servers end where those of workers begin.
-ServerId = Annotated[int, BeforeValidator(_integer(1, 999))]
+ServerId = Annotated[int, BeforeValidator(_integer(1, SERVER_ID_MAX))]
 Count = Annotated[int, BeforeValidator(_integer(1, 1_000_000))]
 Rate = Annotated[int, BeforeValidator(_integer(0, 1_000_000))]
 Seconds = Annotated[int, BeforeValidator(_duration(1))]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from zlayer_native.config.addresses import is_loopback, parse_dial, split
+from zlayer_native.config.fields import SERVER_ID_MAX
 from zlayer_native.config.labels import EXPECTED, is_name
 from zlayer_native.enroll.admission import certificate_record
 from zlayer_native.enroll.open_tokens import OpenTokens
@@ -20,8 +21,6 @@ from zlayer_native.identity.authority import Authority
 from zlayer_native.identity.csr import check_csr
 from zlayer_native.identity.keys import key_hash
 from zlayer_native.identity.names import member_uri
-
-_ID_MAX = 999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +105,8 @@ class ServerAdmission:
     def _check_fields(self, joining: JoiningServer) -> tuple[str, str]:
         if joining.name and not is_name(joining.name):
             raise InvalidRequest(f"name: expected {EXPECTED}", code="invalid")
-        if not 0 <= joining.node_id <= _ID_MAX:
-            raise InvalidRequest(f"node_id: expected 1..{_ID_MAX}, or 0", code="invalid")
+        if not 0 <= joining.node_id <= SERVER_ID_MAX:
+            raise InvalidRequest(f"node_id: expected 1..{SERVER_ID_MAX}, or 0", code="invalid")
         raft_addr = _address("raft_addr", joining.raft_addr)
         self._check_reach(raft_addr)
         return raft_addr, _address("api_addr", joining.api_addr)

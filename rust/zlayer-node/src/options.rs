@@ -54,7 +54,7 @@ pub struct RaftOptions {
     /// once all are up. Empty: it waits until it is added, or formed by a call. Of no effect once there are members.
     #[serde(default)]
     pub members: Vec<MemberOptions>,
-    /// Between heartbeats, milliseconds; 0 takes the engine's default. An election takes place after 2.5 to 4 times
+    /// Between heartbeats, milliseconds; 0 takes the engine's default. An election takes place after 6.5 to 8 times
     /// as long without one.
     #[serde(default)]
     pub heartbeat_ms: u64,

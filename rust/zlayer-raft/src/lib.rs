@@ -30,7 +30,7 @@ pub use options::{LogOptions, Machine};
 pub use replicated::{
     Answers, ChangeFuture, Kind, Lane, Members, MembershipError, Peer, PeerRefusal, Replicated,
     ReplicatedLimits, ReplicatedOptions, Requests, Target, Timers, Transport, TransportError,
-    TransportFuture,
+    TransportFuture, VOTER_LAG_MAX,
 };
 #[cfg(any(test, feature = "sim"))]
 pub use replicated::{bare_log, switchboard};

@@ -61,6 +61,8 @@ class FakeCore:
             raise self.refusal
         if "snapshot" in question:
             await asyncio.to_thread(Path(question["snapshot"]["path"]).write_bytes, self.backup)
+        if "transfer" in question:
+            return {"leader": question["transfer"]["to"] or 3}
         return self.servers_view if "members" in question else {"type": "done"}
 
     async def settle(self) -> None:

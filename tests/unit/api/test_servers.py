@@ -72,12 +72,11 @@ async def test_leadership_goes_to_the_one_asked_for(api: Api) -> None:
     assert api.core.asked == [{"transfer": {"to": 3}}]
 
 
-async def test_leadership_goes_to_the_voter_that_lacks_least(api: Api) -> None:
-    items = [member(1), member(2, 9), member(3, 2), member(4, 0, voter=False)]
-    api.core.servers_view = {"items": items, "leader": 1}
+async def test_the_core_says_who_leads_when_nobody_is_asked_for(api: Api) -> None:
     answer = await api.call("POST", f"{RAFT}/leader", json={})
     assert answer.json() == {"leader": 3}
-    api.core.servers_view = {"items": [member(1), member(4, voter=False)], "leader": 1}
+    assert api.core.asked == [{"transfer": {"to": None}}]
+    api.core.refusal = ServersUnchanged("there is no other server that votes", code="last_voter")
     assert problem(await api.call("POST", f"{RAFT}/leader", json={}), 409) == "last_voter"
 
 

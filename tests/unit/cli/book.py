@@ -154,6 +154,8 @@ class Book:
             raise self.refusal
         if "snapshot" in question:
             Path(question["snapshot"]["path"]).write_bytes(self.backup)
+        if "transfer" in question:
+            return {"leader": question["transfer"]["to"]}
         return self.servers if "members" in question else {"type": "done"}
 
     def _node(self, node_id: int) -> dict[str, Any]:

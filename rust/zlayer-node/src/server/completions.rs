@@ -37,6 +37,8 @@ struct Queue {
 pub(crate) struct InWork {
     completions: Arc<Completions>,
     ticket: u64,
+    /// Whether it takes one of the places for commands.
+    is_counted: bool,
     result: Option<Result<Answered, AskedError>>,
 }
 
@@ -60,7 +62,16 @@ impl Completions {
             return None;
         }
         queue.in_work += 1;
-        Some(InWork { completions: Arc::clone(self), ticket, result: None })
+        Some(self.in_work(ticket, true))
+    }
+
+    /// What will be answered some day, however long that takes: it counts as no command.
+    pub(crate) fn promise(self: &Arc<Self>, ticket: u64) -> InWork {
+        self.in_work(ticket, false)
+    }
+
+    fn in_work(self: &Arc<Self>, ticket: u64, is_counted: bool) -> InWork {
+        InWork { completions: Arc::clone(self), ticket, is_counted, result: None }
     }
 
     /// Takes at most `max` answers, oldest first, and says whether more wait.
@@ -91,7 +102,7 @@ impl Drop for InWork {
             .take()
             .unwrap_or_else(|| Err(ProposeError::stopped(&"the server was stopped").into()));
         let mut queue = self.completions.queue();
-        queue.in_work -= 1;
+        queue.in_work -= usize::from(self.is_counted);
         queue.done.push_back(Completion { ticket: self.ticket, result });
         drop(queue);
         // Here, so that an answer is also told of when the threads that work on it are gone.
@@ -123,5 +134,18 @@ mod tests {
         assert!(!more);
         assert!(matches!(taken[0].result, Err(AskedError::Log(ProposeError::Stopped { .. }))));
         assert!(completions.begin(4).is_some(), "places are free again");
+    }
+
+    #[test]
+    fn what_is_promised_takes_no_place() {
+        let completions = Completions::new(1, Arc::new(Wake::new().unwrap()));
+        let promised = completions.promise(1);
+        let command = completions.begin(2).unwrap();
+        drop(promised);
+        assert!(completions.begin(3).is_none(), "the command is still in work");
+        drop(command);
+        assert!(completions.begin(4).is_some());
+        let (taken, _) = completions.take(9);
+        assert_eq!(taken.iter().map(|c| c.ticket).collect::<Vec<_>>(), [1, 3, 2, 4]);
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use zlayer_core::command::{Command, Outcome};
 use zlayer_core::record::{NodeId, ServerRecord};
-use zlayer_raft::{ControlLog, LogHealth, Members, MembershipError, Replicated};
+use zlayer_raft::{ControlLog, LogHealth, Members, MembershipError, Replicated, VOTER_LAG_MAX};
 
+use super::members::answers;
 use super::shared::Shared;
 
 /// Between two looks. Chosen: what a person does not mind to wait.
@@ -20,12 +21,6 @@ const REST_FIRST: Duration = Duration::from_millis(500);
 
 /// See [`REST_FIRST`]. Chosen: a server that starts late is found soon, and one that never does costs nothing.
 const REST_MAX: Duration = Duration::from_secs(15);
-
-/// Entries that a server may lack when it is let vote. Chosen: less than a second of a busy log.
-const LAG_MAX: u64 = 64;
-
-/// Time without an answer after which a server is not let vote: it would be one that is missing. Milliseconds.
-const SILENT_MS_MAX: u64 = 5_000;
 
 /// What is to be done about one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,10 +134,11 @@ fn rest(resting: &mut HashMap<NodeId, Resting>, id: NodeId, step: &Step, why: St
 
 /// Whether a server answers, and has nearly all of the log.
 fn is_near(health: &LogHealth, id: NodeId) -> bool {
-    health.peers.iter().filter(|peer| peer.id == id).any(|peer| {
-        let answers = peer.silent_ms.is_some_and(|silent| silent < SILENT_MS_MAX);
-        answers && peer.matched > 0 && peer.lag <= LAG_MAX
-    })
+    health
+        .peers
+        .iter()
+        .filter(|peer| peer.id == id)
+        .any(|peer| answers(peer) && peer.matched > 0 && peer.lag <= VOTER_LAG_MAX)
 }
 
 /// What is to be done, by id.

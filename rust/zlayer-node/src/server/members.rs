@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use zlayer_core::command::{Command, HeldLock, Outcome};
 use zlayer_core::record::ServerRecord;
-use zlayer_raft::{ControlLog, MembershipError, ProposeError, Replicated, Role, backup};
+use zlayer_raft::{
+    ControlLog, LogHealth, MembershipError, PeerHealth, ProposeError, Replicated, Role, backup,
+};
 
 use super::shared::Shared;
 use crate::clock::Clock;
@@ -19,6 +21,9 @@ use crate::options::MemberOptions;
 
 /// Between two tries to form the cluster. Chosen: the others start within seconds.
 const FORM_RETRY: Duration = Duration::from_millis(300);
+
+/// Time without an answer after which a server counts as missing: it is not let vote, nor lead. Milliseconds.
+const SILENT_MS_MAX: u64 = 5_000;
 
 /// A question to [`super::ServerNode::ask`]. As JSON: `{"remove": {"id": 3}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +48,11 @@ pub enum Asked {
     },
     /// Notes new addresses of a server.
     Move(MemberOptions),
-    /// Hands the leadership over.
+    /// Hands the leadership over. Answered by a document: `leader` is the one that has it then.
     Transfer {
-        /// To whom.
-        to: u64,
+        /// To whom; without, to the voter that lacks least.
+        #[serde(default)]
+        to: Option<u64>,
     },
     /// Waits until what is read here holds all that was acknowledged anywhere before. On any server.
     Barrier {},
@@ -147,7 +153,11 @@ pub(super) async fn ask(
         Asked::Move(MemberOptions { id, raft_addr, api_addr }) => {
             replicated.move_member(id, raft_addr, api_addr)
         }
-        Asked::Transfer { to } => replicated.transfer_leadership(to),
+        Asked::Transfer { to } => {
+            let to = to.map_or_else(|| heir(&replicated.health()), Ok)?;
+            replicated.transfer_leadership(to).await?;
+            return Ok(Answered::Document(json!({"leader": to})));
+        }
         Asked::Members {} => {
             replicated.confirm_leader().await?;
             return Ok(Answered::Document(document(Some(replicated))));
@@ -226,22 +236,31 @@ pub(super) async fn form(replicated: Arc<Replicated>, members: Vec<MemberOptions
 
 /// Hands the leadership to the voter that lacks least; whether another server leads then.
 pub(super) async fn hand_over(replicated: Arc<Replicated>, limit: Duration) -> bool {
-    let health = replicated.health();
-    if health.role != Role::Leader {
-        return false;
-    }
-    let voters = health.peers.iter().filter(|peer| peer.is_voter);
-    let Some(heir) = voters.min_by_key(|peer| (peer.lag, peer.silent_ms, peer.id)) else {
-        return false;
-    };
-    match timeout(limit, replicated.transfer_leadership(heir.id)).await {
+    let Ok(to) = heir(&replicated.health()) else { return false };
+    match timeout(limit, replicated.transfer_leadership(to)).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::warn!(to = heir.id, %error, "the leadership was not handed over");
+            tracing::warn!(to, %error, "the leadership was not handed over");
             false
         }
         Err(_) => false,
     }
+}
+
+/// The voter to hand the leadership to: of those that answer, the one that lacks least.
+fn heir(health: &LogHealth) -> Result<u64, MembershipError> {
+    if health.role != Role::Leader {
+        return Err(MembershipError::NoLeader);
+    }
+    let voters = health.peers.iter().filter(|peer| peer.is_voter);
+    // A dead one lacks nothing either where nothing is written.
+    let heir = voters.min_by_key(|peer| (!answers(peer), peer.lag, peer.silent_ms, peer.id));
+    heir.map(|peer| peer.id).ok_or(MembershipError::LastVoter)
+}
+
+/// Whether a server has answered the leader of late.
+pub(super) fn answers(peer: &PeerHealth) -> bool {
+    peer.silent_ms.is_some_and(|silent| silent < SILENT_MS_MAX)
 }
 
 /// Who is in the cluster, as JSON.
@@ -287,4 +306,31 @@ fn document(replicated: Option<&Arc<Replicated>>) -> Value {
         "leader": health.leader,
         "term": health.term,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zlayer_raft::Peer;
+
+    fn peer(id: u64, lag: u64, silent_ms: Option<u64>) -> PeerHealth {
+        let peer = Peer { raft_addr: String::new(), api_addr: String::new(), store: 1 };
+        PeerHealth { id, peer, is_voter: true, matched: 9, lag, silent_ms, refused: None }
+    }
+
+    fn leader(peers: Vec<PeerHealth>) -> LogHealth {
+        LogHealth { role: Role::Leader, peers, ..LogHealth::default() }
+    }
+
+    #[test]
+    fn the_heir_answers_and_lacks_least() {
+        let learner = PeerHealth { is_voter: false, ..peer(5, 0, Some(1)) };
+        let quick = peer(3, 4, Some(20));
+        let others = vec![peer(2, 0, Some(60_000)), quick, peer(4, 9, Some(1)), learner.clone()];
+        assert_eq!(heir(&leader(others)), Ok(3), "the dead one lacks nothing, and can't lead");
+        assert_eq!(heir(&leader(vec![peer(2, 0, None), peer(3, 7, Some(1))])), Ok(3));
+        assert_eq!(heir(&leader(vec![peer(3, 0, Some(9)), peer(2, 0, Some(9))])), Ok(2));
+        assert_eq!(heir(&leader(vec![learner])), Err(MembershipError::LastVoter));
+        assert_eq!(heir(&LogHealth::default()), Err(MembershipError::NoLeader));
+    }
 }

@@ -208,7 +208,7 @@ impl ServerNode {
         }
     }
 
-    /// The servers: `{"items": [{"id", "raft_addr", "api_addr", "voter"}], "is_changing"}`; none where it is alone.
+    /// The servers as this one knows them, as [`Asked::Members`] gives them; no items where it is alone.
     pub fn members_json(&self) -> Vec<u8> {
         members::show(self.others.as_ref().map(|others| &others.replicated))
     }
@@ -218,8 +218,8 @@ impl ServerNode {
         self.local_addr
     }
 
-    /// Proposes a command, on the leader if that is another server. Its answer comes out of [`ServerNode::drain`] under the same ticket, once it is
-    /// durable and applied, refused, or given up. Never blocks.
+    /// Proposes a command, on the leader if that is another server. Its answer comes out of [`ServerNode::drain`]
+    /// under the same ticket, once it is durable and applied, refused, or given up. Never blocks.
     pub fn submit(&self, ticket: u64, command: Command) {
         self.begin(ticket, Request::Command(command));
     }
@@ -230,14 +230,11 @@ impl ServerNode {
     }
 
     /// Acquires a lock and holds it from then on, renewing it by itself. Answered twice: under `ticket` when it is
-    /// held, or why it is not; under `ended` when it is held no more, by `{"lost": why}`, or null where it was let go
-    /// of.
+    /// held, or why it is not; then under `ended` when it is held no more, by `{"lost": why}`, or null where it was
+    /// let go of. A lock that is held takes no place of a command in work.
     pub fn hold(&self, ticket: u64, ended: u64, wanted: Wanted) {
-        let (Some(acquired), Some(ended)) =
-            (self.completions.begin(ticket), self.completions.begin(ended))
-        else {
-            return;
-        };
+        let Some(acquired) = self.completions.begin(ticket) else { return };
+        let ended = self.completions.promise(ended);
         let abandoned = self.holder.begin(ticket);
         self.control.spawn(Arc::clone(&self.holder).hold(wanted, abandoned, acquired, ended));
     }

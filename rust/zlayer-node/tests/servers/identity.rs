@@ -133,7 +133,7 @@ fn a_cluster_moves_to_another_ca_while_it_runs() {
         // Every lane is dialled anew: an append, a vote, and the hello of the transfer.
         let leader = fleet.leader();
         let to = fleet.options[fleet.follower()].node_id;
-        assert_eq!(fleet.ask(leader, Asked::Transfer { to }), Ok(Outcome::Done));
+        assert!(fleet.ask_document(leader, Asked::Transfer { to: Some(to) }).is_ok());
         fleet.token();
     }
     let address = fleet.server(0).raft_addr().unwrap().to_string();

@@ -25,7 +25,8 @@ fn servers_are_added_promoted_and_removed_and_the_lead_is_handed_over() {
     assert!(members["items"].as_array().unwrap().iter().all(|item| item["voter"] == true));
     let unknown = fleet.ask(1, Asked::Remove { id: 9 });
     assert_eq!(unknown, Err(AskedError::Members(MembershipError::NotMember { id: 9 })));
-    assert_eq!(fleet.ask(0, Asked::Transfer { to: 2 }), Ok(Outcome::Done));
+    let handed = fleet.ask_document(0, Asked::Transfer { to: Some(2) });
+    assert_eq!(handed, Ok(serde_json::json!({"leader": 2})));
     until("the second leads", || fleet.metric(1, "raft_leads") == 1);
     assert_eq!(fleet.ask(1, Asked::Remove { id: 3 }), Ok(Outcome::Done));
     assert_eq!(fleet.ask(1, Asked::Barrier {}), Ok(Outcome::Done));

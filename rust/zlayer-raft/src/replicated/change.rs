@@ -21,7 +21,7 @@ use crate::replicated::wire::Hello;
 const HELLO_WAIT: Duration = Duration::from_secs(2);
 
 /// Entries that a learner may lack when it becomes a voter. Chosen: less than a second of a busy log.
-const LAG_MAX: u64 = 64;
+pub const VOTER_LAG_MAX: u64 = 64;
 
 /// Between two looks at how far a learner is.
 const LOOK: Duration = Duration::from_millis(20);
@@ -155,7 +155,7 @@ impl Engine {
                 let last = metrics.last_log_index.map_or(0, |index| index + 1);
                 last.saturating_sub(matched.unwrap_or(0))
             };
-            if lag <= LAG_MAX {
+            if lag <= VOTER_LAG_MAX {
                 return Ok(());
             }
             if Instant::now() >= deadline {

@@ -66,8 +66,8 @@ pub enum MembershipError {
         /// Who.
         id: u64,
     },
-    /// Nobody would be left to vote.
-    #[error("the last voter can't be removed")]
+    /// Nobody would be left to vote, or to lead.
+    #[error("there is no other server that votes")]
     LastVoter,
     /// The server could not be asked who it is.
     #[error("server {id} can't be reached: {why}")]

@@ -57,6 +57,7 @@ mod transport;
 mod types;
 mod wire;
 
+pub use change::VOTER_LAG_MAX;
 pub use membership_error::MembershipError;
 pub use options::{ReplicatedLimits, ReplicatedOptions, Timers};
 pub use peer::Peer;
